@@ -1,0 +1,160 @@
+# Everything this repository can do. `make help` lists it; the first call of any target sets up what it needs.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(wildcard protos/*/v1/*.proto)
+STUBS := build/stubs.stamp
+PACKAGES := mesh coordinator cli order_svc inventory_svc payment_svc fulfillment_svc local
+CODE := $(PACKAGES) tests
+
+## help: list the targets
+.PHONY: help
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-18s %s\n", $$1, $$2 }'
+
+# --- set-up -----------------------------------------------------------------
+
+## setup: virtual environment, pinned dependencies, generated stubs
+.PHONY: setup
+setup: $(VENV)/ready $(STUBS)
+
+$(VENV)/ready: requirements-dev.lock
+	@echo "Installing pinned dependencies into $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+## proto: generate the Python stubs from protos/
+.PHONY: proto
+proto: $(STUBS)
+
+$(STUBS): $(PROTOS) | $(VENV)/ready
+	@mkdir -p build
+	@$(MAKE) --no-print-directory stubs PY=$(BIN)/python
+	@touch $@
+
+# The Dockerfile runs this same step with its own Python.
+PY ?= $(BIN)/python
+.PHONY: stubs
+stubs:
+	@$(PY) -m grpc_tools.protoc -I. -I"$$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" \
+	  --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+## lock: pin the newest allowed versions of all dependencies, with hashes
+.PHONY: lock
+lock: $(VENV)/ready
+	@$(BIN)/pip install --quiet uv
+	@for extra in "" dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
+	  --no-header --no-emit-index-url $${extra:+--extra $$extra} pyproject.toml -o requirements$${extra:+-$$extra}.lock; done
+
+# --- checks -----------------------------------------------------------------
+
+## check: format, lint, types, imports, protos, generated documents
+.PHONY: check
+check: fmt-check lint types imports proto-lint proto-breaking docs-check
+
+## fmt: format the code
+.PHONY: fmt
+fmt: setup
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix-only .
+
+.PHONY: fmt-check
+fmt-check: setup
+	@$(BIN)/ruff format --check .
+
+## lint: ruff with the house rules
+.PHONY: lint
+lint: setup
+	@$(BIN)/ruff check .
+
+## types: mypy --strict
+.PHONY: types
+types: setup
+	@$(BIN)/mypy $(CODE)
+
+## imports: the direction of the layers
+.PHONY: imports
+imports: setup
+	@PYTHONPATH=. $(BIN)/lint-imports
+
+## proto-lint: buf lint over the contracts
+.PHONY: proto-lint
+proto-lint: setup
+	@$(BIN)/buf lint
+
+build/contracts.binpb: $(PROTOS) | $(VENV)/ready
+	@mkdir -p build
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos -Ithird_party --include_imports --include_source_info -o $@ $(PROTOS)
+
+## proto-breaking: the contracts against the committed descriptor set
+.PHONY: proto-breaking
+proto-breaking: setup build/contracts.binpb
+	@$(BIN)/buf breaking build/contracts.binpb --against protos/contracts.binpb
+
+## proto-accept: make the present contracts the ones that later changes are held against
+.PHONY: proto-accept
+proto-accept: setup
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos -Ithird_party --include_imports -o protos/contracts.binpb $(PROTOS)
+
+## docs: generate the state diagrams from the transition tables
+.PHONY: docs
+docs: setup
+	@$(BIN)/python -m docs.states --write docs/states.md
+
+.PHONY: docs-check
+docs-check: setup
+	@$(BIN)/python -m docs.states --check docs/states.md
+
+# --- tests ------------------------------------------------------------------
+
+## test: every test there is to run on this machine
+.PHONY: test
+test: setup
+	@$(BIN)/pytest
+
+## test/unit: the pure tests, in seconds
+.PHONY: test/unit
+test/unit: setup
+	@$(BIN)/pytest tests/unit
+
+## test/contract: one suite for every journal and every barrier
+.PHONY: test/contract
+test/contract: setup
+	@$(BIN)/pytest tests/contract
+
+## test/integration: services on embedded databases
+.PHONY: test/integration
+test/integration: setup
+	@$(BIN)/pytest tests/integration
+
+## e2e: real processes, public API and grpcurl
+.PHONY: e2e
+e2e: setup
+	@$(BIN)/pytest tests/e2e
+
+# --- run --------------------------------------------------------------------
+
+## demo: the whole mesh, five orders, five promises checked in the databases
+.PHONY: demo
+demo: setup
+	@$(BIN)/python -m local demo
+
+## up: the whole mesh, to stay; prints grpcurl commands
+.PHONY: up
+up: setup
+	@$(BIN)/python -m local up
+
+## clean-data: remove what `make up` has stored
+.PHONY: clean-data
+clean-data:
+	@rm -rf data
+
+## clean: remove everything that was built, the virtual environment too
+.PHONY: clean
+clean:
+	@rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name '*_pb2*.py*' -not -path './.venv/*' -delete
