@@ -1,0 +1,3 @@
+"""The saga coordinator."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""gRPC servicers: validate, call, convert; no decisions."""
+
+from __future__ import annotations

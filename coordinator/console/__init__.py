@@ -1,0 +1,3 @@
+"""Web pages and metrics."""
+
+from __future__ import annotations

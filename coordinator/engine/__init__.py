@@ -1,0 +1,3 @@
+"""Runs sagas: decide, write, then act."""
+
+from __future__ import annotations

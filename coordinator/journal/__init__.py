@@ -1,0 +1,3 @@
+"""The coordinator's durable log: the port and its two implementations."""
+
+from __future__ import annotations

@@ -1,0 +1,288 @@
+"""The journal's port: what is durable, who may write it, and when.
+
+Contract, for every implementation (`tests/contract/test_journal.py` holds each to it):
+
+Append
+- `append` queues one event with its commands and returns at once; `done` hears of it exactly once,
+  on the event loop, never before `append` has returned, and with None only when it is on disk.
+- Appends of one saga are queued one at a time: the caller waits for `done` before the next.
+- An append is identified by (saga_id, revision). Writing the same one again is success; another
+  event at that revision is `RevisionConflict`, and nothing of it is written.
+- All appends that are ready go out together (group commit) and the next group gathers meanwhile.
+  One that the store cannot hold (`Unwritable`) never keeps its neighbours from being written.
+- While the store is away, appends wait in order and are tried again; a commit whose answer was lost
+  is read back, never assumed. `available` is False meanwhile, so that callers can refuse new work.
+
+Lease
+- An instance writes under a lease: (instance_id, epoch, expiry), judged by the store's clock alone.
+  Every group commit checks in the same transaction that the lease is held and not expired;
+  otherwise nothing of it is written and each append hears `LeaseLost`.
+- `acquire_lease` always gives a new, higher epoch, which fences every earlier holder of the id.
+- `claim` gives an instance unfinished sagas that nobody with a live lease owns. Before it takes a
+  dead instance's sagas it bumps that instance's epoch, which waits for a flush in progress there.
+  No saga is ever given to two live leases.
+
+Inbox
+- A verb (cancel, retry, skip, abandon) is posted by any instance and decided by the saga's owner:
+  accepted by being named in an `Append`, in the same transaction, or refused. It is decided once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from coordinator.core.commands import Call
+from coordinator.core.events import Event
+from coordinator.core.model import Saga, SagaState
+
+
+class AppendError(Exception):
+    """An append that was not written."""
+
+
+class RevisionConflict(AppendError):
+    """Another event is on disk at this revision: drop the saga from memory and load it."""
+
+
+class LeaseLost(AppendError):
+    """The lease is no longer held: this instance may write nothing for its sagas."""
+
+
+class Unwritable(AppendError):
+    """The store refuses this event's data, whoever writes it."""
+
+
+class JournalUnavailable(Exception):
+    """The store is away; nothing was read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Append:
+    """One event to be made durable, with the commands decided by it."""
+
+    saga: Saga
+    """The saga after the event; `saga.revision` is the event's."""
+    event: Event
+    commands: tuple[Call, ...]
+    state_changed: bool
+    """Whether `saga.state` differs from the state before; True for the first event."""
+    verb_id: str = ""
+    """Request id of the verb that this event accepts; empty for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One event as it is on disk."""
+
+    revision: int
+    event: Event
+    commands: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSaga:
+    """A saga as it is on disk; fold `entries` to get its present state."""
+
+    saga_id: str
+    definition: str
+    definition_hash: str
+    state: SagaState
+    entries: tuple[Entry, ...]
+    """All of them, oldest first, without gaps; empty in lists."""
+    created_ms: int
+    updated_ms: int
+    """When `state` last changed."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
+    """How many events it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write, until `expires_ms` by the store's clock."""
+
+    instance_id: str
+    epoch: int
+    now_ms: int
+    """The store's clock when the lease was acquired or renewed."""
+    expires_ms: int
+
+
+class VerbKind(Enum):
+    """What an operator or a client may ask of a saga's owner."""
+
+    CANCEL = "CANCEL"
+    RETRY = "RETRY"
+    SKIP = "SKIP"
+    ABANDON = "ABANDON"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """One request to a saga's owner."""
+
+    request_id: str
+    """Idempotency key; the same id with other content is refused by `post_verb`."""
+    saga_id: str
+    kind: VerbKind
+    step: str = ""
+    """Only for SKIP."""
+    actor: str = ""
+    reason: str = ""
+
+
+class VerbState(Enum):
+    """Where a verb is."""
+
+    PENDING = "PENDING"
+    ACCEPTED = "ACCEPTED"
+    REFUSED = "REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class VerbOutcome:
+    """What came of a verb."""
+
+    state: VerbState
+    explanation: str = ""
+    """Why it was refused; empty otherwise."""
+
+
+class VerbIdReused(Exception):
+    """The request id belongs to another verb."""
+
+
+class Journal(Protocol):
+    """The owner's side: write, hold the lease, claim."""
+
+    @property
+    def available(self) -> bool:
+        """Whether the last contact with the store went well."""
+        ...
+
+    def append(self, append: Append, done: Callable[[AppendError | None], None]) -> None:
+        """Queue one event under the present lease; `done` hears when it is on disk, or why not."""
+        ...
+
+    async def acquire_lease(self, instance_id: str, length_ms: int) -> Lease:
+        """Take the lease of this instance with a new epoch and write under it from now on.
+
+        Raises:
+            JournalUnavailable: the store is away.
+        """
+        ...
+
+    async def renew_lease(self, lease: Lease, length_ms: int) -> Lease:
+        """Extend the lease; the answer carries the store's clock.
+
+        Raises:
+            LeaseLost: it expired or another epoch holds it.
+            JournalUnavailable: the store is away.
+        """
+        ...
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Let others claim this instance's sagas at once. Releasing a lost lease does nothing."""
+        ...
+
+    async def claim(self, lease: Lease, limit: int) -> Sequence[StoredSaga]:
+        """Take up to `limit` unfinished sagas that no live instance owns, oldest first.
+
+        Raises:
+            LeaseLost: the lease is not held any more.
+            JournalUnavailable: the store is away.
+        """
+        ...
+
+    async def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
+        """One saga if it is unfinished and owned by this lease; None otherwise."""
+        ...
+
+    async def pending_verbs(self, lease: Lease) -> Sequence[Verb]:
+        """Undecided verbs for sagas that this lease owns, oldest first."""
+        ...
+
+    async def refuse_verb(self, request_id: str, explanation: str) -> None:
+        """Decide a verb as refused; a verb that is decided already stays as it is."""
+        ...
+
+
+class Reader(Protocol):
+    """Anyone's side: read what is on disk, and post verbs. All raise `JournalUnavailable`."""
+
+    async def load(self, saga_id: str) -> StoredSaga | None:
+        """One saga with all of its entries; None when there is none."""
+        ...
+
+    async def entries(self, saga_id: str, after_revision: int, limit: int) -> Sequence[Entry]:
+        """Entries after a revision, oldest first; empty when there are none or no such saga."""
+        ...
+
+    async def list_sagas(
+        self,
+        *,
+        definition: str,
+        states: frozenset[SagaState],
+        keys: Mapping[str, str],
+        before: tuple[int, str] | None,
+        limit: int,
+    ) -> Sequence[StoredSaga]:
+        """Sagas without entries, newest first by (created_ms, saga_id), strictly before `before`.
+
+        An empty `definition`, `states` or `keys` does not restrict.
+        """
+        ...
+
+    async def post_verb(self, verb: Verb) -> None:
+        """Put a verb into the inbox; the same verb again changes nothing.
+
+        Raises:
+            VerbIdReused: the request id belongs to another verb.
+        """
+        ...
+
+    async def verb_outcome(self, request_id: str) -> VerbOutcome | None:
+        """What came of a verb so far; None when there is no such verb."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDefinition:
+    """One registered version of a definition."""
+
+    name: str
+    hash: str
+    source: str
+    """The YAML as it was registered."""
+    descriptors: bytes
+    """Serialised FileDescriptorSet that it was checked against."""
+    created_ms: int
+
+
+class DefinitionStore(Protocol):
+    """Registered definitions; never changed, never deleted. All raise `JournalUnavailable`."""
+
+    async def save_definition(
+        self, *, name: str, content_hash: str, source: str, descriptors: bytes
+    ) -> tuple[StoredDefinition, bool]:
+        """Store a version unless its hash is there; returns it and whether it is new.
+
+        Saving an older version again makes it the newest: versions are ordered by when they were
+        last registered.
+        """
+        ...
+
+    async def load_definition(self, content_hash: str) -> StoredDefinition | None:
+        """One version by its hash."""
+        ...
+
+    async def newest_definition(self, name: str) -> StoredDefinition | None:
+        """The newest version of a definition."""
+        ...
+
+    async def list_definitions(self, *, after: str, limit: int) -> Sequence[StoredDefinition]:
+        """The newest version of each definition whose name is greater than `after`, by name."""
+        ...

@@ -1,0 +1,93 @@
+"""The port to the participants: send one attempt, hear one answer.
+
+Contract, for every implementation:
+
+- `call` sends the bytes as they are, with the saga's metadata, and returns at once.
+- `answered` is called exactly once per call, on the event loop, never before `call` has returned.
+  No answer by the attempt's timeout is an answer too: UNKNOWN with DEADLINE_EXCEEDED.
+- An answer is Done only for OK. What every other code means is the table of `outcome.py`.
+- `call` never raises for reasons of the wire or the participant; these are answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from coordinator.core.model import Direction, Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a command."""
+
+    saga_id: str
+    step: str
+    service: str
+    """Full name of the step service."""
+    direction: Direction
+    attempt: int
+    request: bytes
+    timeout_ms: int
+    not_after_ms: int | None = None
+    """A participant refuses a Do that arrives later; None for Compensate."""
+    non_retryable_reasons: frozenset[str] = frozenset()
+    traceparent: str = ""
+    """Trace context of the saga, parent of this attempt's span; empty when unsampled."""
+    link_span_id: str = ""
+    """Span of the Do that this Compensate undoes; empty when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The participant answered OK."""
+
+    response: bytes
+    span_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The participant answered something else, or nothing."""
+
+    failure: Failure
+    """Its `step` is set by the engine."""
+    retry_after_ms: int | None = None
+    """From RetryInfo."""
+    span_id: str = ""
+
+
+Answer = Done | Failed
+
+
+class Participants(Protocol):
+    """Where steps are served."""
+
+    def call(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
+        """Send one attempt; `answered` hears what came of it."""
+        ...
+
+
+class ParticipantUnreachable(Exception):
+    """A participant did not answer reflection; says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What one running participant serves."""
+
+    participant: str
+    """Its name in the settings, such as inventory."""
+    services: frozenset[str]
+    """Full names of its services."""
+    files: tuple[bytes, ...]
+    """Serialised FileDescriptorProtos of these services with everything they import."""
+
+
+class Contracts(Protocol):
+    """What the running participants serve, asked of them by reflection."""
+
+    async def fetch(self) -> Iterable[Contract | ParticipantUnreachable]:
+        """Ask every participant; one that does not answer is in the result as an exception."""
+        ...

@@ -1,0 +1,227 @@
+"""Everything a service of the mesh says no with, and the one translation to `google.rpc.Status`.
+
+    MeshError
+    ├── InvalidRequest        INVALID_ARGUMENT      can never succeed; field violations
+    ├── NotFound              NOT_FOUND             there is no such thing
+    ├── AlreadyExists         ALREADY_EXISTS        the id is taken by something else
+    ├── NotNow                FAILED_PRECONDITION   not legal in the present state
+    ├── Rejected              FAILED_PRECONDITION   a step refuses for good
+    ├── Retry                 UNAVAILABLE           try again
+    ├── Overloaded            RESOURCE_EXHAUSTED    try again, later
+    ├── Conflict              ABORTED               lost a race, or the key is used
+    └── RecordMissing         DATA_LOSS             a record that must be there is not
+
+A participant's handler needs two words only: `Rejected` (never again) and `Retry` (not now). Every
+other exception means that the outcome is unknown, and the coordinator asks again.
+
+Every error carries one `ErrorInfo` whose metadata holds every variable of its message. Details are
+cut at 4 kB: gRPC drops trailers over 16 kB and turns the answer into another code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+MAX_DETAIL_BYTES = 4096
+_MAX_TEXT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One thing that is wrong with one field of a request."""
+
+    field: str
+    """Path of the field, such as items[2].quantity."""
+    description: str
+    """What is wrong with it and what is expected."""
+
+
+class MeshError(Exception):
+    """An answer that is not OK: a code, a machine-readable reason and words."""
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+
+    def __init__(
+        self, reason: str, message: str, *, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+    def details(self) -> Iterable[Message]:
+        """Further `google.rpc` details beside `ErrorInfo`."""
+        return ()
+
+
+class InvalidRequest(MeshError):
+    """The request can never succeed as it is."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    def __init__(
+        self, violations: Iterable[FieldViolation], *, reason: str = "INVALID_REQUEST"
+    ) -> None:
+        self.violations = tuple(violations)
+        super().__init__(reason, "; ".join(f"{v.field}: {v.description}" for v in self.violations))
+
+    def details(self) -> Iterable[Message]:
+        """One `BadRequest` with every violation."""
+        yield error_details_pb2.BadRequest(
+            field_violations=[
+                error_details_pb2.BadRequest.FieldViolation(
+                    field=v.field, description=v.description, reason=self.reason
+                )
+                for v in self.violations
+            ]
+        )
+
+
+class NotFound(MeshError):
+    """There is no such thing."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+    def __init__(self, reason: str, message: str, *, resource_type: str, name: str) -> None:
+        super().__init__(reason, message, metadata={"resource": resource_type, "name": name})
+        self._resource = error_details_pb2.ResourceInfo(
+            resource_type=resource_type, resource_name=name
+        )
+
+    def details(self) -> Iterable[Message]:
+        """One `ResourceInfo`."""
+        yield self._resource
+
+
+class AlreadyExists(MeshError):
+    """The id is taken by something else."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class NotNow(MeshError):
+    """Not legal in the present state; says which states would allow it."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+    def __init__(self, reason: str, message: str, *, state: str, allowed: Iterable[str]) -> None:
+        names = ", ".join(allowed)
+        super().__init__(reason, message, metadata={"state": state, "allowed_states": names})
+        self._violation = error_details_pb2.PreconditionFailure.Violation(
+            type="STATE", subject=state, description=f"allowed in: {names}"
+        )
+
+    def details(self) -> Iterable[Message]:
+        """One `PreconditionFailure`."""
+        yield error_details_pb2.PreconditionFailure(violations=[self._violation])
+
+
+class Rejected(MeshError):
+    """A step refuses for good: its effect has not happened and never will for this saga."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Retry(MeshError):
+    """Not now, but perhaps later; says when."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        retry_after_ms: int = 1_000,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(reason, message, metadata=metadata)
+        self.retry_after_ms = retry_after_ms
+
+    def details(self) -> Iterable[Message]:
+        """One `RetryInfo`."""
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(self.retry_after_ms)
+        yield error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+class Overloaded(Retry):
+    """Too much at once; says when to come back."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Conflict(MeshError):
+    """Lost a race, or a key was used for something else."""
+
+    code = grpc.StatusCode.ABORTED
+
+
+class RecordMissing(MeshError):
+    """A record that must be there is not: somebody has to look."""
+
+    code = grpc.StatusCode.DATA_LOSS
+
+
+def to_status(error: MeshError, *, domain: str) -> status_pb2.Status:
+    """The error as a `google.rpc.Status` whose details stay under 4 kB.
+
+    `domain` names the service that refuses, such as inventory.v1.
+    """
+    status = status_pb2.Status(code=error.code.value[0], message=error.message[:_MAX_TEXT])
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason,
+        domain=domain,
+        metadata={key: value[:_MAX_TEXT] for key, value in error.metadata.items()},
+    )
+    for detail in (info, *error.details()):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        if status.ByteSize() + packed.ByteSize() <= MAX_DETAIL_BYTES:
+            status.details.append(packed)
+    return status
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a client reads from an answer that is not OK."""
+
+    code: grpc.StatusCode
+    reason: str
+    """From `ErrorInfo`; empty when the answer has none."""
+    message: str
+    retry_after_ms: int | None
+    """From `RetryInfo`; None when the answer has none."""
+
+
+def read_refusal(
+    code: grpc.StatusCode, message: str, trailing: Iterable[tuple[str, str | bytes]]
+) -> Refusal:
+    """Read an answer's trailing metadata; bytes that do not parse count as absent."""
+    reason, retry_after_ms = "", None
+    for detail in _status_details(trailing):
+        info, delay = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(delay):
+            retry_after_ms = delay.retry_delay.ToMilliseconds()
+    return Refusal(code, reason, message, retry_after_ms)
+
+
+def _status_details(trailing: Iterable[tuple[str, str | bytes]]) -> Iterable[any_pb2.Any]:
+    for key, value in trailing:
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            status = status_pb2.Status()
+            try:
+                status.ParseFromString(value)
+            except ValueError:  # google.protobuf.message.DecodeError is one
+                return ()
+            return status.details
+    return ()
