@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from coordinator.core.commands import Call
 
 
 class SagaState(Enum):
@@ -160,18 +163,21 @@ class StepProgress:
     """Attempts of the present direction that failed since `since_ms`."""
     hopeless: int = 0
     """Of those, failures that no retry can cure (Compensate only; STUCK at three)."""
-    due_ms: int = 0
-    """When the newest attempt is due; 0 for at once."""
+    call: Call | None = None
+    """The newest attempt's command while it has no answer; None when nothing is outstanding."""
     request: bytes = b""
     """The exact bytes of its Do request; empty when PENDING."""
     response: bytes | None = None
     """What Do answered; None until it is DONE."""
     failure: Failure | None = None
     """Why the newest answered attempt failed; None once it succeeded."""
-    awaited: bool = False
-    """A Do is in flight past the abort, and Compensate waits for its answer."""
     span_id: str = ""
     """Span of the newest answered Do, for the link from its compensation; empty when unsampled."""
+
+    @property
+    def due_ms(self) -> int:
+        """When the outstanding attempt is due; 0 for at once, or when there is none."""
+        return self.call.due_ms if self.call else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

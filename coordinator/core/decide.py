@@ -1,0 +1,187 @@
+"""What happens next: the one function that matters.
+
+`decide(saga, event)` says what an event makes of a saga and which calls it asks for, each with the
+exact bytes to send. It is pure. The engine writes event and calls in one append and performs a call
+only after that append is on disk, so recovery is: fold the history, perform what is outstanding
+(`recover`). Nothing is computed twice; neither a newer library nor a newer version of this code can
+make a recovered saga forget or change a call that may already have been made.
+
+Forward, the first step that is not DONE is next. Backward, it is the last one that may have
+happened: it is undone before anything earlier is touched, and not while its own Do is in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import assert_never
+
+from coordinator.core import evolve
+from coordinator.core.commands import Call
+from coordinator.core.compensation import compensation_bytes
+from coordinator.core.events import AttemptFailed, Event, Started, StepRejected
+from coordinator.core.model import (
+    Definition,
+    Direction,
+    Failure,
+    FailureKind,
+    RequestNotBuildable,
+    Saga,
+    SagaState,
+    Step,
+    StepProgress,
+    StepState,
+)
+from coordinator.core.transitions import MAY_HAVE_HAPPENED
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an event makes of a saga. `saga` already holds `commands` as outstanding."""
+
+    saga: Saga
+    commands: tuple[Call, ...]
+    then: Event | None = None
+    """An event that follows by itself once this one is on disk."""
+
+
+def start(saga_id: str, definition: Definition, event: Started) -> Decision:
+    """Begin a saga.
+
+    Raises:
+        RequestNotBuildable: the first step's request cannot be built from this input.
+    """
+    saga = evolve.begin(saga_id, definition, event)
+    commands = _forward(saga, due_ms=0)
+    return Decision(evolve.record(saga, commands), commands)
+
+
+def decide(saga: Saga, event: Event) -> Decision:
+    """Say what an event makes of a saga and which calls it asks for.
+
+    Raises:
+        IllegalEvent: it cannot happen to this saga now; nothing has changed.
+    """
+    after = evolve.apply(saga, event)
+    due_ms = event.retry_at_ms if isinstance(event, AttemptFailed) else 0
+    try:
+        commands = _next_calls(after, due_ms)
+    except RequestNotBuildable as error:
+        return Decision(after, (), _not_buildable(after, event.time_ms, str(error)))
+    return Decision(evolve.record(after, commands), commands)
+
+
+def recover(saga: Saga, time_ms: int) -> tuple[tuple[Call, ...], tuple[Event, ...]]:
+    """Say how a saga goes on in another process: calls to perform as written, and what is lost.
+
+    After an abort no Do is sent again and none is awaited: whoever awaited it is gone.
+    """
+    if saga.state is SagaState.RUNNING:
+        calls = tuple(_outstanding(saga))
+        if calls:
+            return calls, ()
+        return (), (_not_buildable(saga, time_ms, "the coordinator stopped before it was built"),)
+    if saga.state is SagaState.COMPENSATING:
+        calls = tuple(c for c in _outstanding(saga) if c.direction is Direction.COMPENSATE)
+        lost = tuple(
+            _lost(call, time_ms) for call in _outstanding(saga) if call.direction is Direction.DO
+        )
+        return calls, lost
+    return (), ()
+
+
+def _outstanding(saga: Saga) -> Iterable[Call]:
+    return (progress.call for progress in saga.steps if progress.call is not None)
+
+
+def _lost(call: Call, time_ms: int) -> AttemptFailed:
+    return AttemptFailed(
+        time_ms=time_ms,
+        step=call.step,
+        direction=call.direction,
+        attempt=call.attempt,
+        failure=Failure(
+            kind=FailureKind.UNKNOWN,
+            code="UNAVAILABLE",
+            reason="COORDINATOR_RESTARTED",
+            message="the coordinator stopped while the call was in flight",
+            step=call.step,
+        ),
+        retry_at_ms=time_ms,
+    )
+
+
+def _not_buildable(saga: Saga, time_ms: int, message: str) -> StepRejected:
+    step = _next_forward(saga)[0].name
+    failure = Failure(
+        kind=FailureKind.REJECTED,
+        code="FAILED_PRECONDITION",
+        reason="REQUEST_NOT_BUILDABLE",
+        message=message,
+        step=step,
+    )
+    return StepRejected(time_ms=time_ms, step=step, attempt=0, failure=failure)
+
+
+def _next_calls(saga: Saga, due_ms: int) -> tuple[Call, ...]:
+    match saga.state:
+        case SagaState.RUNNING:
+            return _forward(saga, due_ms)
+        case SagaState.COMPENSATING:
+            return _backward(saga, due_ms)
+        case SagaState.STUCK | SagaState.COMPLETED | SagaState.COMPENSATED | SagaState.ABANDONED:
+            return ()
+        case _:
+            assert_never(saga.state)
+
+
+def _next_forward(saga: Saga) -> tuple[Step, StepProgress]:
+    return next(
+        (step, progress)
+        for step, progress in zip(saga.definition.steps, saga.steps, strict=True)
+        if progress.state is not StepState.DONE
+    )
+
+
+def _forward(saga: Saga, due_ms: int) -> tuple[Call, ...]:
+    step, progress = _next_forward(saga)
+    if progress.call is not None:
+        return ()
+    if progress.state is StepState.DOING:
+        request = progress.request
+    else:
+        request = step.build(saga.input_bytes, _responses(saga))
+    attempt = progress.attempt + 1
+    call = Call(
+        step=step.name, direction=Direction.DO, attempt=attempt, request=request, due_ms=due_ms
+    )
+    return (call,)
+
+
+def _responses(saga: Saga) -> dict[str, bytes]:
+    return {
+        step.name: progress.response
+        for step, progress in zip(saga.definition.steps, saga.steps, strict=True)
+        if progress.response is not None
+    }
+
+
+def _backward(saga: Saga, due_ms: int) -> tuple[Call, ...]:
+    step, progress = next(
+        (step, progress)
+        for step, progress in zip(
+            reversed(saga.definition.steps), reversed(saga.steps), strict=True
+        )
+        if progress.state in MAY_HAVE_HAPPENED
+    )
+    if progress.call is not None:
+        return ()
+    again = progress.state is StepState.COMPENSATING
+    call = Call(
+        step=step.name,
+        direction=Direction.COMPENSATE,
+        attempt=progress.attempt + 1 if again else 1,
+        request=compensation_bytes(progress.request, progress.response),
+        due_ms=due_ms if again else 0,
+    )
+    return (call,)
