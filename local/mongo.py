@@ -1,0 +1,50 @@
+"""A server of the MongoDB wire protocol from a wheel (nx-27017, on SQLite) on a TCP port.
+
+Always with `--data-dir`, one file per database: several databases in one file mix up their
+documents. It answers single-document operations as MongoDB does, which is all the barrier asks for.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError
+
+from local.ports import HOST
+from local.processes import Process
+
+
+class Mongo(Process):
+    """One server with data, log and pid file in `folder`."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        data = folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        self.uri = f"mongodb://{HOST}:{port}"
+        files = {"data-dir": data, "log-file": folder / "nx.log", "pid-file": folder / "nx.pid"}
+        options = [f"--{key}={path.resolve()}" for key, path in files.items()]
+        super().__init__(
+            "mongodb",
+            [
+                sys.executable,
+                "-m",
+                "nx_27017.nx_27017",
+                f"--host={HOST}",
+                f"--port={port}",
+                *options,
+            ],
+            log=folder / "mongodb.log",
+            ready=self._answers,
+        )
+
+    async def _answers(self) -> bool:
+        client: AsyncMongoClient[dict[str, Any]]
+        async with AsyncMongoClient(self.uri, serverSelectionTimeoutMS=500) as client:
+            try:
+                await client.admin.command("ping")
+            except PyMongoError:
+                return False
+        return True

@@ -1,0 +1,150 @@
+"""Child processes that are ready when `start` returns and never outlive us.
+
+Three nets against orphans. `async with` stops the child on every normal way out, an exception and
+Ctrl-C included: each child has a session of its own, so that a terminal's Ctrl-C reaches only us
+and we can stop the children in order. The leash (leash.py) lets the kernel kill it when we die
+without a word. And `kill` and `stop` take the child's own children with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+Ready = Callable[[], Awaitable[bool]]
+
+_LEASH = Path(__file__).with_name("leash.py")
+_POLL_SECONDS = 0.02
+_LOG_TAIL_LINES = 20
+
+
+class StartFailed(Exception):
+    """A process ended, or did not get ready in time; says the last lines of its log."""
+
+
+class Process:
+    """A command with a log file and a way to tell that it is ready.
+
+    Args:
+        name: what people call it.
+        command: the program and its arguments.
+        log: file its output is appended to.
+        ready: asked again and again until it answers True.
+        env: its whole environment; ours when None.
+        user: the system user to run as; ours when None.
+    """
+
+    stop_signal = signal.SIGTERM
+    start_seconds = 60.0
+    stop_seconds = 15.0
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        ready: Ready,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = [sys.executable, "-I", "-S", str(_LEASH)]
+        self._command += ["--user", user, *command] if user else command
+        self._ready = ready
+        self._env = env
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._child.pid if self._child and self._child.poll() is None else None
+
+    async def start(self) -> None:
+        """Start it and return once it is ready.
+
+        Raises:
+            StartFailed: it ended, or was not ready in time; it does not run then.
+        """
+        self._child = self._spawn()
+        try:
+            await self._until_ready()
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def stop(self) -> None:
+        """Ask it to end and wait; kill it when it takes too long."""
+        if self._child is None or self._child.poll() is not None:
+            return
+        self._child.send_signal(self.stop_signal)
+        try:
+            await asyncio.to_thread(self._child.wait, self.stop_seconds)
+        except subprocess.TimeoutExpired:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """Kill it and its children with SIGKILL and wait until they are gone."""
+        if self._child is None or self._child.poll() is not None:
+            return
+        family = psutil.Process(self._child.pid).children(recursive=True)
+        self._child.kill()
+        for process in family:
+            if process.is_running():
+                process.kill()
+        await asyncio.to_thread(psutil.wait_procs, family)
+        await asyncio.to_thread(self._child.wait)
+
+    async def restart(self) -> None:
+        """Stop it if it runs, and start it again as it was."""
+        await self.stop()
+        await self.start()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - no shell, and the command is our own
+                self._command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    async def _until_ready(self) -> None:
+        give_up = time.monotonic() + self.start_seconds
+        while self.pid is not None and time.monotonic() < give_up:
+            if await self._ready():
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        what = (
+            "ended at start" if self.pid is None else f"is not ready after {self.start_seconds} s"
+        )
+        raise StartFailed(f"{self.name} {what}; the end of {self.log}:\n{self._log_tail()}")
+
+    def _log_tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()

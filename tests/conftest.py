@@ -1,0 +1,79 @@
+"""Databases for tests: one server each per run, started when the first test asks for it.
+
+With POSTGRES_DSN or MONGODB_URI set, the same tests run against those servers instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg import sql
+from pymongo import MongoClient
+from uuid_utils import uuid7
+
+from local.mongo import Mongo
+from local.ports import free_port
+from local.postgres import Postgres, create_database
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """DSN of a database that may create others."""
+    if dsn := os.environ.get("POSTGRES_DSN"):
+        yield dsn
+        return
+    async with Postgres(tmp_path_factory.mktemp("postgres"), free_port()) as server:
+        yield server.dsn()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Where the MongoDB of this run is."""
+    if uri := os.environ.get("MONGODB_URI"):
+        yield uri
+        return
+    async with Mongo(tmp_path_factory.mktemp("mongodb"), free_port()) as server:
+        yield server.uri
+
+
+@pytest_asyncio.fixture
+async def new_postgres_database(
+    _postgres_server: str,
+) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Creates an empty database with every call and returns its DSN; all are dropped at the end."""
+    names: list[str] = []
+
+    async def create() -> str:
+        names.append(f"test_{uuid7().hex}")
+        await create_database(_postgres_server, names[-1])
+        return urlunsplit(urlsplit(_postgres_server)._replace(path=f"/{names[-1]}"))
+
+    yield create
+    await _drop_databases(_postgres_server, names)
+
+
+@pytest_asyncio.fixture
+async def postgres_dsn(new_postgres_database: Callable[[], Awaitable[str]]) -> str:
+    """DSN of an empty database for this test alone."""
+    return await new_postgres_database()
+
+
+@pytest.fixture
+def mongo_database(mongodb_uri: str) -> Iterator[str]:
+    """Name of an empty database for this test alone."""
+    name = f"test_{uuid7().hex}"
+    yield name
+    with MongoClient[dict[str, object]](mongodb_uri) as client:
+        client.drop_database(name)
+
+
+async def _drop_databases(server: str, names: list[str]) -> None:
+    async with await psycopg.AsyncConnection.connect(server, autocommit=True) as connection:
+        for name in names:
+            drop = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
+            await connection.execute(drop)
