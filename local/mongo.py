@@ -6,11 +6,12 @@ documents. It answers single-document operations as MongoDB does, which is all t
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Any
 
-from pymongo import AsyncMongoClient
+from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from local.ports import HOST
@@ -41,10 +42,13 @@ class Mongo(Process):
         )
 
     async def _answers(self) -> bool:
-        client: AsyncMongoClient[dict[str, Any]]
-        async with AsyncMongoClient(self.uri, serverSelectionTimeoutMS=500) as client:
-            try:
-                await client.admin.command("ping")
-            except PyMongoError:
-                return False
-        return True
+        return await asyncio.to_thread(_pings, self.uri)
+
+
+def _pings(uri: str) -> bool:
+    with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=500) as client:
+        try:
+            client.admin.command("ping")
+        except PyMongoError:
+            return False
+    return True

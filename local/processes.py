@@ -9,21 +9,20 @@ without a word. And `kill` and `stop` take the child's own children with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
 
-Ready = Callable[[], Awaitable[bool]]
+from local.until import Check, until
 
 _LEASH = Path(__file__).with_name("leash.py")
-_POLL_SECONDS = 0.02
 _LOG_TAIL_LINES = 20
 
 
@@ -53,7 +52,7 @@ class Process:
         command: Sequence[str],
         *,
         log: Path,
-        ready: Ready,
+        ready: Check,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
     ) -> None:
@@ -97,13 +96,13 @@ class Process:
         """Kill it and its children with SIGKILL and wait until they are gone."""
         if self._child is None or self._child.poll() is not None:
             return
-        family = psutil.Process(self._child.pid).children(recursive=True)
-        self._child.kill()
-        for process in family:
-            if process.is_running():
+        child = psutil.Process(self._child.pid)
+        family = [*child.children(recursive=True), child]
+        for process in reversed(family):  # the parent first, that it may not mend its family
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        await asyncio.to_thread(psutil.wait_procs, family)
         await asyncio.to_thread(self._child.wait)
+        await until(_gone(family), seconds=self.stop_seconds)
 
     async def restart(self) -> None:
         """Stop it if it runs, and start it again as it was."""
@@ -123,15 +122,13 @@ class Process:
             )
 
     async def _until_ready(self) -> None:
-        give_up = time.monotonic() + self.start_seconds
-        while self.pid is not None and time.monotonic() < give_up:
-            if await self._ready():
-                return
-            await asyncio.sleep(_POLL_SECONDS)
-        what = (
-            "ended at start" if self.pid is None else f"is not ready after {self.start_seconds} s"
-        )
-        raise StartFailed(f"{self.name} {what}; the end of {self.log}:\n{self._log_tail()}")
+        async def ready_or_ended() -> bool:
+            return self.pid is None or await self._ready()
+
+        in_time = await until(ready_or_ended, seconds=self.start_seconds)
+        if self.pid is None or not in_time:
+            what = "is not ready" if self.pid else "ended at start"
+            raise StartFailed(f"{self.name} {what}; the end of {self.log}:\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
@@ -148,3 +145,18 @@ class Process:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+
+
+def _gone(processes: Sequence[psutil.Process]) -> Check:
+    async def gone() -> bool:
+        return not any(is_running(process) for process in processes)
+
+    return gone
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie only waits for the init process to collect it."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from pymongo import AsyncMongoClient
+from pymongo import MongoClient
 
 from local.mongo import Mongo
 from local.ports import free_port
@@ -44,22 +44,18 @@ async def test_what_postgres_committed_survives_its_kill(tmp_path: Path) -> None
 
 async def test_what_mongodb_wrote_survives_its_kill(tmp_path: Path) -> None:
     async with Mongo(tmp_path, free_port()) as server:
-        await _insert(server.uri, {"_id": "a", "n": 1})
+        with MongoClient[dict[str, object]](server.uri) as client:
+            client.stock.products.insert_one({"_id": "a", "n": 1})
         await server.kill()
         await server.start()
-        async with AsyncMongoClient[dict[str, object]](server.uri) as client:
-            assert await client.stock.products.find_one({"_id": "a"}) == {"_id": "a", "n": 1}
+        with MongoClient[dict[str, object]](server.uri) as client:
+            assert client.stock.products.find_one({"_id": "a"}) == {"_id": "a", "n": 1}
 
 
-async def test_databases_of_one_mongodb_are_apart(mongodb_uri: str, mongo_database: str) -> None:
-    async with AsyncMongoClient[dict[str, object]](mongodb_uri) as client:
-        await client[mongo_database].things.insert_one({"_id": "a"})
-        assert await client[f"{mongo_database}_other"].things.find_one({"_id": "a"}) is None
-
-
-async def _insert(uri: str, document: dict[str, object]) -> None:
-    async with AsyncMongoClient[dict[str, object]](uri) as client:
-        await client.stock.products.insert_one(document)
+def test_databases_of_one_mongodb_are_apart(mongodb_uri: str, mongo_database: str) -> None:
+    with MongoClient[dict[str, object]](mongodb_uri) as client:
+        client[mongo_database].things.insert_one({"_id": "a"})
+        assert client[f"{mongo_database}_other"].things.find_one({"_id": "a"}) is None
 
 
 async def _one(connection: psycopg.AsyncConnection, query: str) -> object:
