@@ -1,0 +1,95 @@
+"""Where requests are served: keys in use, latency, faults, and the one thread of the ledger.
+
+A request waits for `latency_ms` before it has any effect, then it is answered in one transaction.
+Its effect happens even when the client has gone away meanwhile. A fault that is used up by a
+replayed request changes only how the answer travels, never the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+from payment_svc.sandbox.errors import Json, key_in_use, rate_limited
+from payment_svc.sandbox.operations import Operations, Reply, Request
+from payment_svc.sandbox.rules import Moment
+from payment_svc.sandbox.switches import FaultKind, SwitchBoard
+
+ResultT = TypeVar("ResultT")
+
+
+class Desk:
+    """Serves requests one at a time, waiting ones meanwhile. `clock` gives seconds of the epoch."""
+
+    def __init__(
+        self, operations: Operations, board: SwitchBoard, clock: Callable[[], float]
+    ) -> None:
+        self.board = board
+        self._operations = operations
+        self._clock = clock
+        self._seconds_ahead = 0
+        self._in_progress: list[Request] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+
+    def close(self) -> None:
+        """Wait for the transaction at work, take no other."""
+        self._thread.shutdown()
+
+    async def serve(self, request: Request) -> Reply | None:
+        """Answer one request; None where the connection is to be closed without an answer.
+
+        Raises:
+            ApiError: 429 by a switch, the key is in use, or belongs to another request.
+        """
+        with self._marked(request):
+            fault = self.board.fault_for(request.parameters.operation)
+            await asyncio.sleep(self.board.switches.latency_ms / 1000)
+            if fault is FaultKind.RATE_LIMIT:
+                raise rate_limited()
+            if fault is FaultKind.DROP_BEFORE:
+                return None
+            reply = await self._on_thread(
+                partial(self._operations.reply, request, self._moment(), fault)
+            )
+            return None if fault is FaultKind.DROP_AFTER else reply
+
+    async def books(self) -> list[Json]:
+        """What was captured and refunded, per PaymentIntent, oldest first."""
+        return await self._on_thread(partial(self._operations.books, self._moment()))
+
+    def in_progress(self) -> list[Json]:
+        """The requests that are being answered at this moment."""
+        return [
+            {"operation": each.parameters.operation, "target": each.target, "key": each.key}
+            for each in self._in_progress
+        ]
+
+    def put_forward(self, seconds: int) -> int:
+        """Put the clock forward; returns what it says now."""
+        self._seconds_ahead += seconds
+        return self._moment().now
+
+    @contextmanager
+    def _marked(self, request: Request) -> Iterator[None]:
+        if request.key is not None and request.key in {each.key for each in self._in_progress}:
+            raise key_in_use()
+        self._in_progress.append(request)
+        try:
+            yield
+        finally:
+            self._in_progress.remove(request)
+
+    def _moment(self) -> Moment:
+        return Moment(
+            now=int(self._clock()) + self._seconds_ahead,
+            new_id=secrets.token_hex(12),
+            settle_seconds=self.board.switches.settle_seconds,
+        )
+
+    async def _on_thread(self, work: Callable[[], ResultT]) -> ResultT:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
