@@ -127,6 +127,19 @@ class Rejected(MeshError):
     """A step refuses for good: its effect has not happened and never will for this saga."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
+    stored: status_pb2.Status | None = None
+    """What a barrier has stored of it: the answer from then on, byte for byte."""
+
+    @classmethod
+    def from_status(cls, stored: status_pb2.Status) -> Rejected:
+        """The rejection that a barrier stored."""
+        info = error_details_pb2.ErrorInfo()
+        for detail in stored.details:
+            if detail.Unpack(info):
+                break
+        rejected = cls(info.reason, stored.message, metadata=info.metadata)
+        rejected.stored = stored
+        return rejected
 
 
 class Retry(MeshError):
@@ -175,6 +188,8 @@ def to_status(error: MeshError, *, domain: str) -> status_pb2.Status:
 
     `domain` names the service that refuses, such as inventory.v1.
     """
+    if isinstance(error, Rejected) and error.stored is not None:
+        return error.stored
     status = status_pb2.Status(code=error.code.value[0], message=error.message[:_MAX_TEXT])
     info = error_details_pb2.ErrorInfo(
         reason=error.reason,

@@ -1,0 +1,49 @@
+"""Migrations at service start: `await migrate(dsn, "order_svc")` brings the database up to date.
+
+The package has an Alembic folder `migrations/` with `versions/` and an `env.py` of two lines:
+
+    from mesh.migrate import run_migrations
+    run_migrations()
+
+Instances that start together queue on an advisory lock, so the second one finds the work done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import alembic.command
+from alembic import context
+from alembic.config import Config
+from sqlalchemy import NullPool, create_engine, text
+
+from mesh.postgres import driver_url
+
+_LOCK = text("SELECT pg_advisory_lock(hashtextextended(:name, 0))")
+
+
+async def migrate(dsn: str, package: str) -> None:
+    """Upgrade the database of `dsn` to the newest version that `package` knows."""
+    await asyncio.to_thread(_upgrade, dsn, package)
+
+
+def _upgrade(dsn: str, package: str) -> None:
+    version_table = f"{package}_version"
+    engine = create_engine(driver_url(dsn), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(_LOCK, {"name": version_table})  # held until this session ends
+        connection.commit()
+        config = Config()
+        config.set_main_option("script_location", f"{package}:migrations")
+        config.attributes.update(connection=connection, version_table=version_table)
+        alembic.command.upgrade(config, "head")
+
+
+def run_migrations() -> None:
+    """Run what Alembic has planned on the connection of `migrate`; the body of every `env.py`."""
+    attributes = context.config.attributes
+    context.configure(
+        connection=attributes["connection"], version_table=attributes["version_table"]
+    )
+    with context.begin_transaction():
+        context.run_migrations()

@@ -1,0 +1,182 @@
+"""The gRPC server of a service: steps, business APIs, health, reflection, errors, spans, drain.
+
+    async def main(settings: Settings) -> None:
+        engine = create_engine(settings.postgres_dsn)
+        async with tracing("order") as tracer_provider:
+            probes = {"postgres": ready(engine)}
+            server = Server(settings, ready=probes, tracer_provider=tracer_provider)
+            server.add_step(PostgresBarrier(engine).guard(CreateOrder()))
+            server.add_service(add_OrderServiceServicer_to_server, OrderService(engine))
+            await server.run()
+
+`run` serves until SIGTERM or SIGINT, then drains: health reads NOT_SERVING, new calls are refused,
+response streams end with UNAVAILABLE, and calls in flight get the grace time to finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio, see mesh.health
+from opentelemetry import trace
+
+from mesh.border import Border
+from mesh.errors import Rejected
+from mesh.health import Health, Probe
+from mesh.settings import ServiceSettings
+from mesh.step import SAGA_OUTCOME, GuardedStep, StepCall
+from mesh.typed_grpc import Context, ServiceHandler
+
+MAX_RECEIVE_BYTES = 4 << 20
+"""Largest message that any server takes; a step's limit is lower, and checked by its barrier."""
+
+ServicerT = TypeVar("ServicerT")
+Register = Callable[[ServicerT, Any], None]
+"""A generated `add_XServicer_to_server`."""
+Reflection = Callable[[Sequence[str]], Any]
+"""Makes a reflection servicer (v1alpha) from the names of the services that are served."""
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second process on the port fails instead of taking half the calls
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+)
+_log = structlog.stdlib.get_logger()
+
+
+class Server:
+    """Everything one process serves by gRPC. Add first, then `run`."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        ready: Mapping[str, Probe] | None = None,
+        tracer_provider: trace.TracerProvider | None = None,
+        reflection: Reflection = ReflectionServicer,
+    ) -> None:
+        self._settings = settings
+        self._border = Border(tracer_provider or trace.NoOpTracerProvider())
+        self._health = Health(ready or {})
+        self._reflection = reflection
+        self._handlers: list[grpc.GenericRpcHandler[Any, Any]] = []
+        self._services: list[str] = []
+        self._server: grpc.aio.Server | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self.port = settings.grpc_port
+        """The bound port, once started."""
+
+    def add_service(self, register: Register[ServicerT], servicer: ServicerT) -> None:
+        """Serve a business API: `add_service(add_XServicer_to_server, servicer)`."""
+        collector = _Collector()
+        register(servicer, collector)
+        self._handlers += collector.handlers
+        self._services += [handler.service_name() for handler in collector.handlers]
+
+    def add_step(self, step: GuardedStep) -> None:
+        """Serve a step's Do and Compensate."""
+        self._handlers.append(_step_handler(step))
+        self._services.append(step.types.service.full_name)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await self.start()
+        try:
+            await stop.wait()
+        finally:
+            await self.stop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            OSError: the address is taken.
+        """
+        server = grpc.aio.server(interceptors=[self._border], options=_OPTIONS)
+        self._add_own_services(server)
+        server.add_generic_rpc_handlers(self._handlers)
+        self.port = _bind(server, self._settings)
+        self._watch = asyncio.create_task(self._health.watch(self._services))
+        await server.start()
+        self._server = server
+        _log.info("server.listening", host=self._settings.grpc_host, port=self.port)
+
+    async def stop(self) -> None:
+        """Drain: refuse new calls, end response streams, let calls in flight finish."""
+        if self._server is None or self._watch is None:
+            return
+        _log.info("server.draining", grace_seconds=self._settings.shutdown_grace_seconds)
+        await self._health.drain()
+        self._border.drain()
+        await self._server.stop(self._settings.shutdown_grace_seconds)
+        self._watch.cancel()
+        _log.info("server.stopped")
+
+    def _add_own_services(self, server: grpc.aio.Server) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection(names), server)
+
+
+class _Collector:
+    """Stands in for a server while a generated `add_XServicer_to_server` registers a servicer."""
+
+    def __init__(self) -> None:
+        self.handlers: list[ServiceHandler] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[ServiceHandler]) -> None:
+        self.handlers.extend(handlers)
+
+    def add_registered_method_handlers(self, *_: object) -> None:
+        """A second way to the same handlers, which interceptors do not need."""
+
+
+def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
+    address = f"{settings.grpc_host}:{settings.grpc_port}"
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as taken:
+        raise OSError(f"cannot listen on {address}") from taken
+
+
+def _step_handler(step: GuardedStep) -> grpc.GenericRpcHandler[Any, Any]:
+    async def do(request: Message, context: Context) -> Message:
+        call = StepCall.from_metadata(context.invocation_metadata() or ())
+        try:
+            response = await step.do(call, request)
+        except Rejected:
+            context.set_trailing_metadata(((SAGA_OUTCOME, "rejected"),))
+            raise
+        context.set_trailing_metadata(((SAGA_OUTCOME, "done"),))
+        return response
+
+    async def compensate(request: Message, context: Context) -> Message:
+        call = StepCall.from_metadata(context.invocation_metadata() or ())
+        return await step.compensate(call, request)
+
+    types = step.types
+    methods = {"Do": (do, types.request), "Compensate": (compensate, types.compensation)}
+    return grpc.method_handlers_generic_handler(
+        types.service.full_name,
+        {
+            name: grpc.unary_unary_rpc_method_handler(
+                behaviour,
+                request_deserializer=request.FromString,
+                response_serializer=lambda response: response.SerializeToString(),
+            )
+            for name, (behaviour, request) in methods.items()
+        },
+    )

@@ -1,0 +1,118 @@
+"""Settings of a service: environment variables, checked at start and frozen from then on.
+
+class Settings(PostgresSettings):
+    grpc_port: int = Field(default=50052, description="port of the gRPC server; 0 for any")
+
+async def main(settings: Settings) -> None: ...
+
+if __name__ == "__main__":
+    run(Settings, main, service="order")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from mesh.logs import configure_logging
+
+BAD_SETTINGS = 2
+"""Exit code for a wrong environment variable or argument."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every service reads."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    grpc_host: str = Field(default="0.0.0.0", description="address that the gRPC server listens on")  # noqa: S104 - a container has no other
+    grpc_port: int = Field(
+        default=0, ge=0, le=65535, description="port of the gRPC server; 0 for any"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="lowest level that is logged"
+    )
+    log_format: Literal["console", "json"] | None = Field(
+        default=None, description="console or json; by default console on a terminal, else json"
+    )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None,
+        description="where traces go by OTLP, such as http://localhost:4317; off when unset",
+    )
+    shutdown_grace_seconds: float = Field(
+        default=10, ge=0, le=3600, description="how long calls in flight may take after SIGTERM"
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+class PostgresSettings(ServiceSettings):
+    """What a service with a PostgreSQL database reads."""
+
+    postgres_dsn: str = Field(
+        pattern=r"^postgres(ql)?://", description="database, postgresql://user@host:port/name"
+    )
+    barrier_retention_days: int = Field(
+        default=400,
+        ge=31,
+        description="how long the record of a done step is kept for its compensation",
+    )
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def run(settings: type[S], main: Callable[[S], Coroutine[Any, Any, None]], *, service: str) -> None:
+    """The body of every `__main__`: `--help`, settings, logs, then `main` until it returns.
+
+    Raises:
+        SystemExit: 0 after `--help`, 2 for a wrong setting or argument.
+    """
+    read = read_settings(settings, sys.argv[1:], service=service)
+    configure_logging(level=read.log_level, log_format=read.log_format, service=service)
+    asyncio.run(main(read))
+
+
+def read_settings(settings: type[S], arguments: Sequence[str], *, service: str) -> S:
+    """Settings from the environment.
+
+    Raises:
+        SystemExit: 0 after `--help`, 2 for a wrong setting or argument, both with words about it.
+    """
+    if arguments:
+        wanted = arguments[0] in ("-h", "--help")
+        Console(stderr=not wanted).print(_help(settings, service))
+        raise SystemExit(0 if wanted else BAD_SETTINGS)
+    try:
+        return settings()
+    except ValidationError as invalid:
+        complaints = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+        for error in invalid.errors(include_input=False, include_url=False):
+            variable = ".".join(str(part) for part in error["loc"]).upper()
+            complaints.print(f"{service}: environment variable {variable}: {error['msg']}")
+        complaints.print(f"{service}: --help lists every variable")
+        raise SystemExit(BAD_SETTINGS) from None
+
+
+def _help(settings: type[ServiceSettings], service: str) -> Table:
+    table = Table("variable", "default", "meaning", title=f"{service}: environment variables")
+    for name, field in settings.model_fields.items():
+        table.add_row(name.upper(), _default(field), field.description or "")
+    return table
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return "unset" if field.default is None else str(field.default)
