@@ -1,0 +1,172 @@
+"""The engine as a whole: start a saga, hear of changes, run, drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from coordinator.core.decide import Decision, start
+from coordinator.core.events import Started
+from coordinator.core.model import Definition, Saga
+from coordinator.engine.changes import Changes
+from coordinator.engine.definitions import Definitions
+from coordinator.engine.errors import Draining, Overloaded
+from coordinator.engine.fence import Fence
+from coordinator.engine.ownership import Ownership, OwnershipSettings
+from coordinator.engine.runner import Ports, Runner
+from coordinator.journal.base import (
+    Append,
+    AppendError,
+    JournalUnavailable,
+    LeaseLost,
+    RevisionConflict,
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Limits of one instance."""
+
+    ownership: OwnershipSettings
+    max_sagas: int = 100_000
+    """More than this many sagas in memory are not started."""
+    start_timeout_ms: int = 5_000
+    """StartSaga answers that the journal is away when a start is not on disk after this long."""
+    drain_ms: int = 10_000
+    """How long a shutdown waits for calls in flight."""
+
+
+class Engine:
+    """Runs the sagas of one instance."""
+
+    def __init__(self, settings: EngineSettings, ports: Ports, *, definitions: Definitions) -> None:
+        self._settings = settings
+        self._ports = ports
+        self._changes = Changes()
+        fence = Fence(ports.clock)
+        self._runner = Runner(ports, fence=fence, changes=self._changes, lost=self._lost)
+        self._ownership = Ownership(
+            settings.ownership, ports, definitions=definitions, fence=fence, runner=self._runner
+        )
+        self._starting: dict[str, asyncio.Future[AppendError | None]] = {}
+        self._draining = False
+
+    def _lost(self, saga_id: str) -> None:
+        self._ownership.astray(saga_id)
+
+    @property
+    def sagas(self) -> int:
+        """How many sagas are in memory."""
+        return len(self._runner)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a saga could be started now."""
+        return self._ownership.held and self._ports.journal.available and not self._draining
+
+    async def run(self) -> None:
+        """Hold the lease and run sagas until cancelled."""
+        await self._ownership.run()
+
+    async def drain(self) -> None:
+        """Take nothing new, hear what is in flight for a while; call it before cancelling `run`."""
+        self._draining = True
+        self._runner.sending = False
+        try:
+            async with asyncio.timeout(self._settings.drain_ms / 1_000):
+                while not self._runner.idle:
+                    self._runner.settled.clear()
+                    await self._runner.settled.wait()
+        except TimeoutError:
+            log.warning("calls are left in flight; the next owner asks again")
+
+    async def release(self) -> None:
+        """Give all sagas back to the others at once; call it after `run` was cancelled."""
+        await self._ownership.release()
+
+    def verb_posted(self) -> None:
+        """A verb is in the inbox: look at once."""
+        self._ownership.inbox.wake()
+
+    async def wait_for_change(
+        self, saga_id: str, after_revision: int, timeout_seconds: float
+    ) -> None:
+        """Return when this process made a newer revision durable, or after the timeout."""
+        await self._changes.wait(saga_id, after_revision, timeout_seconds)
+
+    async def start(
+        self,
+        *,
+        saga_id: str,
+        definition: Definition,
+        input_bytes: bytes,
+        keys: Mapping[str, str],
+        traceparent: str,
+    ) -> Saga:
+        """Start a saga and return it once it is on disk.
+
+        Raises:
+            RevisionConflict: there is a saga with this id already.
+            RequestNotBuildable: the first step's request cannot be built from this input.
+            JournalUnavailable: it is not known to be on disk; asking again is safe.
+            Draining, Overloaded: this instance takes no new saga now.
+        """
+        self._check_open()
+        if (earlier := self._starting.get(saga_id)) is not None:
+            await self._settled(earlier)
+        if self._runner.get(saga_id) is not None:
+            raise RevisionConflict(f"a saga {saga_id!r} is here already")
+        now_ms = self._ports.clock.now_ms()
+        event = Started(
+            time_ms=now_ms,
+            input_bytes=input_bytes,
+            deadline_ms=now_ms + definition.deadline_ms if definition.deadline_ms else 0,
+            keys=keys,
+            traceparent=traceparent,
+        )
+        return await self._durable(start(saga_id, definition, event), event)
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise Draining
+        if not self.ready:
+            raise JournalUnavailable("the journal's database is away")
+        if len(self._runner) + len(self._starting) >= self._settings.max_sagas:
+            raise Overloaded
+
+    async def _durable(self, decision: Decision, event: Started) -> Saga:
+        """Wait until the start is on disk. A caller that goes away does not stop the saga."""
+        saga_id = decision.saga.saga_id
+        answer = asyncio.get_running_loop().create_future()
+
+        def written(error: AppendError | None) -> None:
+            del self._starting[saga_id]
+            if error is None:
+                self._runner.begin(decision)
+                self._changes.notify(saga_id, decision.saga.revision)
+            answer.set_result(error)
+
+        self._starting[saga_id] = answer
+        append = Append(
+            saga=decision.saga, event=event, commands=decision.commands, state_changed=True
+        )
+        self._ports.journal.append(append, written)
+        error = await self._settled(answer)
+        if isinstance(error, LeaseLost):
+            raise JournalUnavailable("the lease was lost") from error
+        if error is not None:
+            raise error
+        return decision.saga
+
+    async def _settled(self, answer: asyncio.Future[AppendError | None]) -> AppendError | None:
+        """Wait for an append; whoever stops waiting leaves it as it is."""
+        seconds = self._settings.start_timeout_ms / 1_000
+        try:
+            return await asyncio.wait_for(asyncio.shield(answer), seconds)
+        except TimeoutError:
+            raise JournalUnavailable("the start is not known to be on disk") from None

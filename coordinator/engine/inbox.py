@@ -1,0 +1,126 @@
+"""Verbs: what operators and clients ask of the sagas that this instance owns.
+
+Any instance posts a verb into the journal's inbox; only the owner turns it into an event, in the
+saga's own order, so that a cancel and a completion, or two operators, cannot both win. A verb is
+accepted in the same transaction as its event, or refused with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import assert_never
+
+import structlog
+
+from coordinator.core.events import Abandoned, Event, Retried, StepSkipped
+from coordinator.core.model import Failure, FailureKind
+from coordinator.core.transitions import IllegalEvent
+from coordinator.engine.live import Intent, Live
+from coordinator.engine.runner import Ports, Runner
+from coordinator.journal.base import JournalUnavailable, Lease, Verb, VerbKind
+
+log = structlog.get_logger(__name__)
+
+_REFUSALS_AT_ONCE = 1_000
+
+
+class Inbox:
+    """Hands verbs to the runner."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        runner: Runner,
+        *,
+        load: Callable[[Lease, str], Awaitable[Live | None]],
+        poll_seconds: float,
+    ) -> None:
+        """`load` brings a saga of this instance into memory; None when it is final or not ours."""
+        self._ports = ports
+        self._runner = runner
+        self._load = load
+        self._poll_seconds = poll_seconds
+        self._posted = asyncio.Event()
+        self._taken: set[str] = set()
+        self._refusals: asyncio.Queue[tuple[str, str]] = asyncio.Queue(_REFUSALS_AT_ONCE)
+
+    def wake(self) -> None:
+        """A verb was posted in this process: look at once."""
+        self._posted.set()
+
+    async def run(self, lease: Lease) -> None:
+        """Look for verbs until cancelled.
+
+        Raises:
+            LeaseLost: the lease is not held any more.
+        """
+        self._taken.clear()
+        while True:
+            self._posted.clear()
+            try:
+                await self._look(lease)
+            except JournalUnavailable:
+                log.debug("the inbox waits for the journal")
+            try:
+                await asyncio.wait_for(self._posted.wait(), self._poll_seconds)
+            except TimeoutError:
+                continue
+
+    async def _look(self, lease: Lease) -> None:
+        await self._refuse_told()
+        verbs = await self._ports.journal.pending_verbs(lease)
+        self._taken &= {verb.request_id for verb in verbs}
+        for verb in verbs:
+            if verb.request_id not in self._taken:
+                self._taken.add(verb.request_id)
+                await self._take(lease, verb)
+        await self._refuse_told()
+
+    async def _take(self, lease: Lease, verb: Verb) -> None:
+        live = self._runner.get(verb.saga_id) or await self._load(lease, verb.saga_id)
+        if live is None:
+            await self._ports.journal.refuse_verb(verb.request_id, "the saga is final")
+            return
+        intent = Intent(
+            make=partial(self._event, verb),
+            verb_id=verb.request_id,
+            illegal=partial(self._refuse, verb.request_id),
+        )
+        self._runner.submit(live, intent)
+
+    def _refuse(self, request_id: str, error: IllegalEvent) -> None:
+        try:
+            self._refusals.put_nowait((request_id, str(error)))
+        except asyncio.QueueFull:
+            self._taken.discard(request_id)  # it is still in the inbox, and is looked at again
+        self._posted.set()
+
+    async def _refuse_told(self) -> None:
+        while not self._refusals.empty():
+            await self._ports.journal.refuse_verb(*self._refusals.get_nowait())
+
+    def _event(self, verb: Verb, live: Live) -> Event:
+        now_ms = self._ports.clock.now_ms()
+        match verb.kind:
+            case VerbKind.CANCEL:
+                return self._runner.aborted(
+                    live, _cancelled(verb), actor=verb.actor, note=verb.reason
+                )
+            case VerbKind.RETRY:
+                return Retried(time_ms=now_ms, actor=verb.actor, note=verb.reason)
+            case VerbKind.SKIP:
+                return StepSkipped(
+                    time_ms=now_ms, step=verb.step, actor=verb.actor, note=verb.reason
+                )
+            case VerbKind.ABANDON:
+                return Abandoned(time_ms=now_ms, actor=verb.actor, note=verb.reason)
+            case _:
+                assert_never(verb.kind)
+
+
+def _cancelled(verb: Verb) -> Failure:
+    return Failure(
+        kind=FailureKind.REFUSED, code="CANCELLED", reason="SAGA_CANCELLED", message=verb.reason
+    )

@@ -1,0 +1,67 @@
+"""One saga in memory: its durable state, what is being written and what is in flight."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from coordinator.core.commands import Call
+from coordinator.core.events import Event
+from coordinator.core.model import Direction, Saga
+from coordinator.core.transitions import IllegalEvent
+from coordinator.engine.clock import Timer
+
+
+@dataclass(slots=True, kw_only=True)
+class Intent:
+    """An event that wants to happen, made when its turn comes from the saga as it is then."""
+
+    make: Callable[[Live], Event]
+    verb_id: str = ""
+    """Request id of the verb that asks for it; empty for none."""
+    illegal: Callable[[IllegalEvent], None] | None = None
+    """Hears when the event cannot happen any more; late answers need not hear."""
+
+    @classmethod
+    def that(cls, event: Event) -> Intent:
+        """An event that is known already."""
+        return cls(make=lambda _: event)
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """One saga in memory. Only `saga` is durable; the rest is lost with the process, and may be."""
+
+    saga: Saga
+    queue: deque[Intent] = field(default_factory=deque)
+    """Events that wait for their turn; one is written at a time."""
+    writing: bool = False
+    in_flight: dict[str, Call] = field(default_factory=dict)
+    """Calls by step that were sent and whose answers have not had their turn."""
+    timers: dict[str, Timer] = field(default_factory=dict)
+    """Retries by step that are not due yet, and the saga's deadline."""
+    dropped: bool = False
+    """No longer this process's to run: whatever comes back for it is ignored."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written, queued or in flight for it."""
+        return not (self.writing or self.queue or self.in_flight)
+
+    def awaited(self) -> frozenset[str]:
+        """Steps whose Do is in flight."""
+        calls = self.in_flight.values()
+        return frozenset(call.step for call in calls if call.direction is Direction.DO)
+
+    def drop(self) -> None:
+        """Forget it: nothing that comes back for it counts."""
+        self.dropped = True
+        self.queue.clear()
+        self.cancel_timers()
+
+    def cancel_timers(self) -> None:
+        """Let nothing happen by itself any more."""
+        for timer in self.timers.values():
+            timer.cancel()
+        self.timers.clear()

@@ -1,0 +1,313 @@
+"""Decide, write, then act.
+
+Every saga in memory is a small state machine moved by callbacks; it has no task of its own. One
+turn of it is: take the next event, let the core decide, hand event and calls to the journal in one
+append, and, only when that append is on disk, perform the calls. What comes back is the next event.
+
+    answer, timer, verb ──> queue ──> decide ──> append ──> (on disk) ──> send, set timers, notify
+
+One event of a saga is written at a time, so `live.saga` is always what is on disk. A saga that
+leaves memory (final, STUCK, lease lost, conflict) is marked dropped, and whatever still comes back
+for it is ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from coordinator.core.commands import Call
+from coordinator.core.decide import Decision, decide, recover
+from coordinator.core.events import Aborted, Event, Stuck
+from coordinator.core.evolve import progress_of
+from coordinator.core.model import Direction, Failure, FailureKind, Saga, SagaState
+from coordinator.core.transitions import IllegalEvent
+from coordinator.engine.answers import event_of, step_of
+from coordinator.engine.changes import Changes
+from coordinator.engine.clock import Clock
+from coordinator.engine.fence import Fence
+from coordinator.engine.live import Intent, Live
+from coordinator.journal.base import (
+    Append,
+    AppendError,
+    Journal,
+    LeaseLost,
+    RevisionConflict,
+    Unwritable,
+)
+from coordinator.participants.base import Answer, Attempt, Participants
+
+log = structlog.get_logger(__name__)
+
+LATENESS_MS = 300_000
+"""How long past its timeout a Do may still reach its participant before it is refused there."""
+
+_DEADLINE = ""  # key of the deadline among a saga's timers; no step has this name
+
+
+class Stats(Protocol):
+    """What the engine counts; the console shows it."""
+
+    def attempt(self, direction: Direction, outcome: str) -> None:
+        """One answer: DONE, or the kind of failure."""
+        ...
+
+    def ended(self, state: SagaState) -> None:
+        """One saga reached a final state, or STUCK."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the engine works with; the composition root chooses."""
+
+    journal: Journal
+    participants: Participants
+    clock: Clock
+    stats: Stats
+    chance: Callable[[], float]
+    """A fresh number in [0, 1) at each call, for jitter."""
+
+
+class Runner:
+    """All sagas that this instance has in memory."""
+
+    def __init__(
+        self, ports: Ports, *, fence: Fence, changes: Changes, lost: Callable[[str], None]
+    ) -> None:
+        """`lost` hears of a saga that must be loaded again because another wrote to it."""
+        self._ports = ports
+        self._clock = ports.clock
+        self._fence = fence
+        self._changes = changes
+        self._lost = lost
+        self._live: dict[str, Live] = {}
+        self._held: list[tuple[Live, Call]] = []
+        self.sending = True
+        """False while draining: what is in flight is heard, nothing new is sent."""
+        self.settled = asyncio.Event()
+        """Set whenever something was written, for those who wait until the runner is idle."""
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def get(self, saga_id: str) -> Live | None:
+        """The saga if it is in memory."""
+        return self._live.get(saga_id)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written or in flight for any saga."""
+        return all(live.idle for live in self._live.values())
+
+    def begin(self, decision: Decision) -> None:
+        """Run a saga whose start is on disk."""
+        live = self._admit(decision.saga)
+        self._act(live, decision.commands)
+
+    def resume(self, saga: Saga) -> Live:
+        """Go on with a saga that another process, or this one earlier, has left."""
+        live = self._admit(saga)
+        calls, events = recover(saga, self._clock.now_ms())
+        self._act(live, calls)
+        for event in events:
+            self.submit(live, Intent.that(event))
+        return live
+
+    def submit(self, live: Live, intent: Intent) -> None:
+        """Let an event happen when its turn comes."""
+        if live.dropped:
+            return
+        live.queue.append(intent)
+        self._turn(live)
+
+    def drop_all(self) -> None:
+        """Forget every saga: they are somebody else's now."""
+        for live in self._live.values():
+            live.drop()
+        self._live.clear()
+        self._held.clear()
+
+    def send_held(self) -> None:
+        """Send what was held back while the fence was closed; the lease was kept after all."""
+        held, self._held = self._held, []
+        for live, call in held:
+            self._send(live, call)
+
+    def _admit(self, saga: Saga) -> Live:
+        if (older := self._live.get(saga.saga_id)) is not None:
+            older.drop()
+        live = self._live[saga.saga_id] = Live(saga)
+        if saga.deadline_ms and saga.state is SagaState.RUNNING:
+            live.timers[_DEADLINE] = self._clock.call_at(
+                saga.deadline_ms, partial(self._deadline_passed, live)
+            )
+        return live
+
+    def _release(self, live: Live) -> None:
+        live.drop()
+        if self._live.get(live.saga.saga_id) is live:
+            del self._live[live.saga.saga_id]
+
+    # --- one turn -------------------------------------------------------------
+
+    def _turn(self, live: Live) -> None:
+        while live.queue and not live.writing:
+            intent = live.queue.popleft()
+            event = intent.make(live)
+            try:
+                decision = decide(live.saga, event)
+            except IllegalEvent as error:
+                log.debug("event dropped", saga_id=live.saga.saga_id, why=str(error))
+                if intent.illegal is not None:
+                    intent.illegal(error)
+                continue
+            self._write(live, event, decision, intent)
+        if live.idle and live.saga.state is SagaState.STUCK:
+            self._release(live)  # it was here for a verb alone
+
+    def _write(self, live: Live, event: Event, decision: Decision, intent: Intent) -> None:
+        live.writing = True
+        append = Append(
+            saga=decision.saga,
+            event=event,
+            commands=decision.commands,
+            state_changed=decision.saga.state is not live.saga.state,
+            verb_id=intent.verb_id,
+        )
+        self._ports.journal.append(append, partial(self._written, live, event, decision))
+
+    def _written(
+        self, live: Live, event: Event, decision: Decision, error: AppendError | None
+    ) -> None:
+        live.writing = False
+        if live.dropped:
+            return
+        self.settled.set()
+        if error is not None:
+            self._not_written(live, event, error)
+            return
+        live.saga = decision.saga
+        if decision.then is not None:
+            live.queue.appendleft(Intent.that(decision.then))
+        self._act(live, decision.commands)
+        self._changes.notify(live.saga.saga_id, live.saga.revision)
+        if live.saga.state.final or live.saga.state is SagaState.STUCK:
+            self._end(live)
+        else:
+            self._turn(live)
+
+    def _not_written(self, live: Live, event: Event, error: AppendError) -> None:
+        saga_id = live.saga.saga_id
+        if isinstance(error, Unwritable) and not isinstance(event, Stuck):
+            log.error("the journal refuses an event", saga_id=saga_id, error=str(error))
+            live.queue.clear()
+            self.submit(live, Intent.that(self._unwritable()))
+            return
+        self._release(live)
+        if isinstance(error, RevisionConflict):
+            log.warning("another instance wrote to a saga", saga_id=saga_id)
+            self._lost(saga_id)
+        elif isinstance(error, LeaseLost):
+            log.warning("a saga is dropped with the lease", saga_id=saga_id)
+
+    def _unwritable(self) -> Stuck:
+        failure = Failure(
+            kind=FailureKind.REFUSED,
+            code="INTERNAL",
+            reason="EVENT_NOT_STORABLE",
+            message="the journal's database refuses the data of this saga's next event",
+        )
+        return Stuck(time_ms=self._clock.now_ms(), failure=failure)
+
+    def _end(self, live: Live) -> None:
+        state = live.saga.state
+        log.info("saga ended", saga_id=live.saga.saga_id, state=state.value)
+        self._ports.stats.ended(state)
+        while live.queue:
+            intent = live.queue.popleft()
+            if intent.illegal is not None:
+                intent.illegal(IllegalEvent(f"the saga is {state.value}"))
+        self._release(live)
+
+    # --- acting ---------------------------------------------------------------
+
+    def _act(self, live: Live, calls: tuple[Call, ...]) -> None:
+        for call in calls:
+            if call.due_ms > self._clock.now_ms():
+                live.timers[call.step] = self._clock.call_at(
+                    call.due_ms, partial(self._due, live, call)
+                )
+            else:
+                self._send(live, call)
+
+    def _due(self, live: Live, call: Call) -> None:
+        live.timers.pop(call.step, None)
+        if progress_of(live.saga, call.step).call == call:  # an abort may have called it off
+            self._send(live, call)
+
+    def _send(self, live: Live, call: Call) -> None:
+        if live.dropped or not self.sending:
+            return  # the next owner performs it as written
+        if not self._fence.open:
+            self._held.append((live, call))
+            return
+        live.in_flight[call.step] = call
+        self._ports.participants.call(
+            self._attempt(live.saga, call), partial(self._answered, live, call)
+        )
+
+    def _attempt(self, saga: Saga, call: Call) -> Attempt:
+        step = step_of(saga, call.step)
+        doing = call.direction is Direction.DO
+        return Attempt(
+            saga_id=saga.saga_id,
+            step=call.step,
+            service=step.service,
+            direction=call.direction,
+            attempt=call.attempt,
+            request=call.request,
+            timeout_ms=step.timeout_ms,
+            not_after_ms=self._clock.now_ms() + step.timeout_ms + LATENESS_MS if doing else None,
+            non_retryable_reasons=step.retry.non_retryable_reasons,
+            traceparent=saga.traceparent,
+            link_span_id="" if doing else progress_of(saga, call.step).span_id,
+        )
+
+    def _answered(self, live: Live, call: Call, answer: Answer) -> None:
+        if not live.dropped:
+            self.submit(live, Intent(make=lambda live: self._heard(live, call, answer)))
+
+    def _heard(self, live: Live, call: Call, answer: Answer) -> Event:
+        live.in_flight.pop(call.step, None)
+        event = event_of(
+            live.saga, call, answer, now_ms=self._clock.now_ms(), chance=self._ports.chance()
+        )
+        failed = getattr(answer, "failure", None)
+        self._ports.stats.attempt(call.direction, failed.kind.value if failed else "DONE")
+        return event
+
+    def _deadline_passed(self, live: Live) -> None:
+        live.timers.pop(_DEADLINE, None)
+        failure = Failure(
+            kind=FailureKind.REFUSED,
+            code="DEADLINE_EXCEEDED",
+            reason="SAGA_DEADLINE_EXCEEDED",
+            message="the saga did not complete by its deadline",
+        )
+        self.submit(live, Intent(make=lambda live: self.aborted(live, failure)))
+
+    def aborted(self, live: Live, failure: Failure, *, actor: str = "", note: str = "") -> Aborted:
+        """The event that aborts this saga now, awaiting what is in flight."""
+        return Aborted(
+            time_ms=self._clock.now_ms(),
+            failure=failure,
+            awaited=live.awaited(),
+            actor=actor,
+            note=note,
+        )
