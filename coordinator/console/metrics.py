@@ -1,0 +1,53 @@
+"""Prometheus metrics of one coordinator, served as text at `/metrics` of the console port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from coordinator.core.model import Direction, SagaState
+
+
+class Metrics:
+    """What the engine counts (`engine.runner.Stats`)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._attempts = Counter(
+            "saga_attempts",
+            "Answers of participants, by direction and outcome.",
+            ("direction", "outcome"),
+            registry=self.registry,
+        )
+        self._ended = Counter(
+            "saga_ended",
+            "Sagas that reached a final state or STUCK, by state.",
+            ("state",),
+            registry=self.registry,
+        )
+
+    def attempt(self, direction: Direction, outcome: str) -> None:
+        """One answer: DONE, or the kind of failure."""
+        self._attempts.labels(direction.value, outcome).inc()
+
+    def ended(self, state: SagaState) -> None:
+        """One saga reached a final state, or STUCK."""
+        self._ended.labels(state.value).inc()
+
+    def gauge(self, name: str, words: str, read: Callable[[], float]) -> None:
+        """Show a number that is read when somebody asks."""
+        Gauge(name, words, registry=self.registry).set_function(read)
+
+
+@contextmanager
+def serving(metrics: Metrics, *, host: str, port: int) -> Iterator[None]:
+    """Serve the metrics while inside, from a thread of its own."""
+    server, thread = start_http_server(port, host, metrics.registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

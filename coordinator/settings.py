@@ -1,0 +1,48 @@
+"""What the coordinator reads from its environment."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from pydantic import Field
+
+from mesh.settings import ServiceSettings
+
+SHIPPED_DEFINITIONS = Path(__file__).parent / "definitions"
+
+
+class Settings(ServiceSettings):
+    """Environment variables of the coordinator; `python -m coordinator --help` lists them."""
+
+    grpc_port: int = Field(
+        default=50051, ge=0, le=65535, description="port of the gRPC server; 0 for any"
+    )
+    console_port: int = Field(
+        default=8080, ge=0, le=65535, description="port of the console with /metrics; 0 for any"
+    )
+    postgres_dsn: str = Field(
+        pattern=r"^postgres(ql)?://",
+        description="the journal's database, postgresql://user@host:port/name",
+    )
+    participants: str = Field(
+        description="where steps are served: host:port or name=host:port, separated by commas"
+    )
+    definitions_dir: Path = Field(
+        default=SHIPPED_DEFINITIONS,
+        description="folder of definitions (*.yaml) that are registered at start",
+    )
+    instance_id: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$",
+        description="name of this instance, the same after a restart, unlike any other's",
+    )
+    lease_seconds: float = Field(
+        default=3,
+        ge=0.5,
+        le=60,
+        description="how long after its last heartbeat a dead instance keeps its sagas",
+    )
+    max_sagas: int = Field(
+        default=100_000, ge=1, description="sagas in memory above which no new one is started"
+    )

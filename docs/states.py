@@ -1,0 +1,83 @@
+"""Draws `docs/states.md` from the transition tables, so that the diagram cannot drift from the code.
+
+python -m docs.states --write docs/states.md
+python -m docs.states --check docs/states.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+
+from coordinator.core.transitions import LEGAL_VERBS, SAGA_TRANSITIONS, STEP_TRANSITIONS
+
+PAGE = """\
+# States
+
+Drawn from the tables in `coordinator/core/transitions.py` by `make docs`; `make check` fails when it
+differs. The theory of operation is at the top of that file.
+
+## A saga
+
+```mermaid
+stateDiagram-v2
+    [*] --> RUNNING : StartSaga
+{saga}
+```
+
+| state | verbs that are legal |
+| --- | --- |
+{verbs}
+
+## A step
+
+```mermaid
+stateDiagram-v2
+    [*] --> PENDING
+{step}
+```
+"""
+
+
+def arrows(table: Mapping[Enum, Mapping[Enum, Enum]]) -> Iterable[str]:
+    """Mermaid arrows of one machine; states that lead nowhere end it."""
+    for state, moves in table.items():
+        for trigger, target in moves.items():
+            yield f"    {state.value} --> {target.value} : {trigger.value}"
+        if not moves:
+            yield f"    {state.value} --> [*]"
+
+
+def page() -> str:
+    """The whole document."""
+    verbs = (
+        f"| {state.value} | {', '.join(sorted(legal)) or 'none'} |"
+        for state, legal in LEGAL_VERBS.items()
+    )
+    return PAGE.format(
+        saga="\n".join(arrows(SAGA_TRANSITIONS)),
+        step="\n".join(arrows(STEP_TRANSITIONS)),
+        verbs="\n".join(verbs),
+    )
+
+
+def main() -> int:
+    """Write the page, or say whether it is up to date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--write", type=Path, metavar="FILE")
+    action.add_argument("--check", type=Path, metavar="FILE")
+    asked = parser.parse_args()
+    if asked.write:
+        asked.write.write_text(page(), encoding="utf-8")
+    elif asked.check.read_text(encoding="utf-8") != page():
+        sys.stderr.write(f"{asked.check} is not what the tables say; run `make docs`\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
