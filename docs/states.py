@@ -1,4 +1,4 @@
-"""Draws `docs/states.md` from the transition tables, so that the diagram cannot drift from the code.
+"""Draws `docs/states.md` from the transition tables, so that it cannot drift from the code.
 
 python -m docs.states --write docs/states.md
 python -m docs.states --check docs/states.md
@@ -11,14 +11,18 @@ import sys
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from coordinator.core.transitions import LEGAL_VERBS, SAGA_TRANSITIONS, STEP_TRANSITIONS
+
+State = TypeVar("State", bound=Enum)
+Trigger = TypeVar("Trigger", bound=Enum)
 
 PAGE = """\
 # States
 
-Drawn from the tables in `coordinator/core/transitions.py` by `make docs`; `make check` fails when it
-differs. The theory of operation is at the top of that file.
+Drawn from the tables in `coordinator/core/transitions.py` by `make docs`; `make check` fails when
+it differs. The theory of operation is at the top of that file.
 
 ## A saga
 
@@ -42,7 +46,7 @@ stateDiagram-v2
 """
 
 
-def arrows(table: Mapping[Enum, Mapping[Enum, Enum]]) -> Iterable[str]:
+def arrows(table: Mapping[State, Mapping[Trigger, State]]) -> Iterable[str]:
     """Mermaid arrows of one machine; states that lead nowhere end it."""
     for state, moves in table.items():
         for trigger, target in moves.items():
