@@ -7,7 +7,9 @@ Append
   on the event loop, never before `append` has returned, and with None only when it is on disk.
 - Appends of one saga are queued one at a time: the caller waits for `done` before the next.
 - An append is identified by (saga_id, revision). Writing the same one again is success; another
-  event at that revision is `RevisionConflict`, and nothing of it is written.
+  event at that revision is `RevisionConflict`, and nothing of it is written. Conflicts are also:
+  an event that does not follow the newest one on disk, and the start of a saga that another lease
+  has started, be it with the same bytes.
 - All appends that are ready go out together (group commit) and the next group gathers meanwhile.
   One that the store cannot hold (`Unwritable`) never keeps its neighbours from being written.
 - While the store is away, appends wait in order and are tried again; a commit whose answer was lost
@@ -17,14 +19,17 @@ Lease
 - An instance writes under a lease: (instance_id, epoch, expiry), judged by the store's clock alone.
   Every group commit checks in the same transaction that the lease is held and not expired;
   otherwise nothing of it is written and each append hears `LeaseLost`.
+- An append belongs to the lease that was held when it was queued; under a later one it is lost.
 - `acquire_lease` always gives a new, higher epoch, which fences every earlier holder of the id.
-- `claim` gives an instance unfinished sagas that nobody with a live lease owns. Before it takes a
-  dead instance's sagas it bumps that instance's epoch, which waits for a flush in progress there.
-  No saga is ever given to two live leases.
+- A saga belongs to the lease that started or claimed it. `claim` gives an instance unfinished sagas
+  whose lease is no longer held, its own former ones among them. Before it takes a dead instance's
+  sagas it ends that instance's lease, which waits for a group commit in progress there. No saga is
+  ever given to two live leases.
 
 Inbox
 - A verb (cancel, retry, skip, abandon) is posted by any instance and decided by the saga's owner:
   accepted by being named in an `Append`, in the same transaction, or refused. It is decided once.
+- A finished saga needs no owner: its undecided verbs are shown to every lease, and any may refuse.
 """
 
 from __future__ import annotations
@@ -44,7 +49,7 @@ class AppendError(Exception):
 
 
 class RevisionConflict(AppendError):
-    """Another event is on disk at this revision: drop the saga from memory and load it."""
+    """The history on disk is not the one this event belongs to: drop the saga and load it."""
 
 
 class LeaseLost(AppendError):
@@ -56,7 +61,11 @@ class Unwritable(AppendError):
 
 
 class JournalUnavailable(Exception):
-    """The store is away; nothing was read."""
+    """The store is away; nothing was read, and what should be written may or may not be."""
+
+
+class InvalidQuery(ValueError):
+    """A question that no store could answer: an impossible page, or a text that no row can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +107,8 @@ class StoredSaga:
     keys: Mapping[str, str] = field(default_factory=dict)
     revision: int = 0
     """How many events it has."""
+    claims: int = 0
+    """How often it was claimed since its newest event; many mean that it kills its owners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +166,10 @@ class VerbIdReused(Exception):
     """The request id belongs to another verb."""
 
 
+class UnknownSaga(Exception):
+    """There is no saga that the verb could be for."""
+
+
 class Journal(Protocol):
     """The owner's side: write, hold the lease, claim."""
 
@@ -191,6 +206,8 @@ class Journal(Protocol):
     async def claim(self, lease: Lease, limit: int) -> Sequence[StoredSaga]:
         """Take up to `limit` unfinished sagas that no live instance owns, oldest first.
 
+        Passes over those whose history this version cannot read, and leaves them to others.
+
         Raises:
             LeaseLost: the lease is not held any more.
             JournalUnavailable: the store is away.
@@ -198,20 +215,38 @@ class Journal(Protocol):
         ...
 
     async def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
-        """One saga if it is unfinished and owned by this lease; None otherwise."""
+        """One saga if it is unfinished and owned by this lease; None otherwise.
+
+        Raises:
+            JournalUnavailable: the store is away.
+        """
         ...
 
     async def pending_verbs(self, lease: Lease) -> Sequence[Verb]:
-        """Undecided verbs for sagas that this lease owns, oldest first."""
+        """Undecided verbs for sagas that this lease owns or that are finished, oldest first.
+
+        Raises:
+            JournalUnavailable: the store is away.
+        """
         ...
 
     async def refuse_verb(self, request_id: str, explanation: str) -> None:
-        """Decide a verb as refused; a verb that is decided already stays as it is."""
+        """Decide a verb as refused.
+
+        Nothing happens when it is decided already, or when its saga is unfinished and not owned
+        by the present lease.
+
+        Raises:
+            JournalUnavailable: the store is away.
+        """
         ...
 
 
 class Reader(Protocol):
-    """Anyone's side: read what is on disk, and post verbs. All raise `JournalUnavailable`."""
+    """Anyone's side: read what is on disk, and post verbs.
+
+    All raise `JournalUnavailable`, and `InvalidQuery` for pages and texts that cannot be.
+    """
 
     async def load(self, saga_id: str) -> StoredSaga | None:
         """One saga with all of its entries; None when there is none."""
@@ -240,6 +275,7 @@ class Reader(Protocol):
         """Put a verb into the inbox; the same verb again changes nothing.
 
         Raises:
+            UnknownSaga: its saga does not exist.
             VerbIdReused: the request id belongs to another verb.
         """
         ...
@@ -263,7 +299,10 @@ class StoredDefinition:
 
 
 class DefinitionStore(Protocol):
-    """Registered definitions; never changed, never deleted. All raise `JournalUnavailable`."""
+    """Registered definitions; never changed, never deleted.
+
+    All raise `JournalUnavailable`, and `InvalidQuery` for pages and texts that cannot be.
+    """
 
     async def save_definition(
         self, *, name: str, content_hash: str, source: str, descriptors: bytes

@@ -1,0 +1,283 @@
+"""What several `MemoryJournal`s share: the rows, the leases and the rules of a database, in memory.
+
+Every operation is one step of the event loop, which makes each of them a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from coordinator.core.model import SagaState
+from coordinator.journal.base import (
+    Append,
+    AppendError,
+    Entry,
+    Lease,
+    LeaseLost,
+    RevisionConflict,
+    StoredDefinition,
+    StoredSaga,
+    UnknownSaga,
+    Verb,
+    VerbIdReused,
+    VerbOutcome,
+    VerbState,
+)
+from coordinator.journal.codec import Row, clean, clean_keys, clean_verb, decode
+from coordinator.journal.limits import check_page, check_saga_page, check_texts
+
+
+@dataclass(slots=True)
+class _Saga:
+    saga_id: str
+    definition: str
+    definition_hash: str
+    state: SagaState
+    keys: Mapping[str, str]
+    epoch: int
+    """Of the lease that owns it."""
+    created_ms: int
+    updated_ms: int
+    rows: list[Row] = field(default_factory=list)
+    claims: int = 0
+    claimed_at: int = 0
+    """Its revision when it was claimed last."""
+
+
+@dataclass(slots=True)
+class _Post:
+    verb: Verb
+    outcome: VerbOutcome
+
+
+class MemoryStore:
+    """The rows. `now_ms` is the clock by which leases are judged: milliseconds since the epoch."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._epoch = 0
+        self._leases: dict[str, Lease] = {}
+        self._sagas: dict[str, _Saga] = {}
+        self._posts: dict[str, _Post] = {}
+        self._definitions: dict[str, StoredDefinition] = {}
+
+    # --- leases ---------------------------------------------------------------
+
+    def acquire(self, instance_id: str, length_ms: int) -> Lease:
+        """Give the instance a new lease."""
+        self._epoch += 1
+        now = self._now_ms()
+        self._leases[instance_id] = lease = Lease(instance_id, self._epoch, now, now + length_ms)
+        return lease
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether the lease is the instance's newest and has not expired."""
+        held = self._leases.get(lease.instance_id)
+        return held is not None and held.epoch == lease.epoch and held.expires_ms > self._now_ms()
+
+    def renew(self, lease: Lease, length_ms: int) -> Lease:
+        """Extend a lease that is held."""
+        self._must_hold(lease)
+        now = self._now_ms()
+        renewed = replace(lease, now_ms=now, expires_ms=now + length_ms)
+        self._leases[lease.instance_id] = renewed
+        return renewed
+
+    def release(self, lease: Lease) -> None:
+        """End a lease that is held."""
+        if self.holds(lease):
+            del self._leases[lease.instance_id]
+
+    def _must_hold(self, lease: Lease) -> None:
+        if not self.holds(lease):
+            raise LeaseLost(f"epoch {lease.epoch} of {lease.instance_id} is not held")
+
+    # --- sagas, the owner's side ----------------------------------------------
+
+    def write(self, lease: Lease, append: Append, row: Row) -> AppendError | None:
+        """Write one append under a lease that is held."""
+        saga = self._sagas.get(row.saga_id)
+        if saga is not None and self.has(row):
+            ours = row.revision > 1 or saga.epoch == lease.epoch
+            return None if ours else RevisionConflict(f"saga {row.saga_id} was started elsewhere")
+        if row.revision != (len(saga.rows) if saga else 0) + 1:
+            return RevisionConflict(f"revision {row.revision} does not follow in {row.saga_id}")
+        if saga is None:
+            self._sagas[row.saga_id] = saga = _new_saga(append, row, lease.epoch)
+        saga.rows.append(row)
+        if append.state_changed:
+            saga.state, saga.updated_ms = append.saga.state, row.time_ms
+        if append.verb_id:
+            self._decide(append.verb_id, VerbOutcome(VerbState.ACCEPTED))
+        return None
+
+    def has(self, row: Row) -> bool:
+        """Whether exactly this event is kept."""
+        saga = self._sagas.get(row.saga_id)
+        return saga is not None and row in saga.rows[row.revision - 1 : row.revision]
+
+    def claim(self, lease: Lease, limit: int) -> Sequence[StoredSaga]:
+        """Give the lease unfinished sagas that no live lease owns."""
+        self._must_hold(lease)
+        check_page(limit)
+        live = {held.epoch for held in self._leases.values() if self.holds(held)}
+        self._leases = {name: held for name, held in self._leases.items() if held.epoch in live}
+        free = (s for s in self._sagas.values() if s.epoch not in live and not s.state.final)
+        oldest = sorted(free, key=lambda saga: (saga.created_ms, saga.saga_id))
+        return [_stored(_claimed(saga, lease)) for saga in oldest[:limit]]
+
+    def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
+        """One unfinished saga of this lease."""
+        saga = self._sagas.get(saga_id)
+        if saga is None or saga.state.final or saga.epoch != lease.epoch:
+            return None
+        return _stored(saga)
+
+    # --- sagas, anyone's side -------------------------------------------------
+
+    def load(self, saga_id: str) -> StoredSaga | None:
+        """One saga with its entries."""
+        check_texts(saga_id)
+        saga = self._sagas.get(saga_id)
+        return None if saga is None else _stored(saga)
+
+    def entries(self, saga_id: str, after_revision: int, limit: int) -> Sequence[Entry]:
+        """A page of one saga's entries."""
+        check_texts(saga_id)
+        check_page(limit, after_revision=after_revision)
+        saga = self._sagas.get(saga_id)
+        rows = saga.rows[after_revision : after_revision + limit] if saga else []
+        return [decode(row) for row in rows]
+
+    def list_sagas(
+        self,
+        definition: str,
+        states: frozenset[SagaState],
+        keys: Mapping[str, str],
+        before: tuple[int, str] | None,
+        limit: int,
+    ) -> Sequence[StoredSaga]:
+        """A page of sagas without entries."""
+        check_saga_page(definition, keys, before, limit)
+        found = [
+            saga
+            for saga in self._sagas.values()
+            if (not definition or saga.definition == definition)
+            and (not states or saga.state in states)
+            and keys.items() <= saga.keys.items()
+            and (before is None or (saga.created_ms, saga.saga_id) < before)
+        ]
+        found.sort(key=lambda saga: (saga.created_ms, saga.saga_id), reverse=True)
+        return [replace(_stored(saga), entries=()) for saga in found[:limit]]
+
+    # --- verbs ----------------------------------------------------------------
+
+    def post_verb(self, verb: Verb) -> None:
+        """Put a verb into the inbox."""
+        verb = clean_verb(verb)
+        if verb.saga_id not in self._sagas:
+            raise UnknownSaga(f"there is no saga {verb.saga_id}")
+        post = self._posts.setdefault(verb.request_id, _Post(verb, VerbOutcome(VerbState.PENDING)))
+        if post.verb != verb:
+            raise VerbIdReused(f"{verb.request_id} is the id of another verb")
+
+    def verb_outcome(self, request_id: str) -> VerbOutcome | None:
+        """What came of a verb."""
+        check_texts(request_id)
+        post = self._posts.get(request_id)
+        return None if post is None else post.outcome
+
+    def pending_verbs(self, lease: Lease) -> Sequence[Verb]:
+        """Undecided verbs that this lease may decide."""
+        return [post.verb for post in self._posts.values() if self._decidable(post, lease)]
+
+    def refuse_verb(self, lease: Lease | None, request_id: str, explanation: str) -> None:
+        """Refuse a verb that this lease may decide."""
+        post = self._posts.get(request_id)
+        if post is not None and self._decidable(post, lease):
+            self._decide(request_id, VerbOutcome(VerbState.REFUSED, clean(explanation)))
+
+    def _decidable(self, post: _Post, lease: Lease | None) -> bool:
+        saga = self._sagas[post.verb.saga_id]
+        ours = lease is not None and saga.epoch == lease.epoch
+        return post.outcome.state is VerbState.PENDING and (ours or saga.state.final)
+
+    def _decide(self, request_id: str, outcome: VerbOutcome) -> None:
+        post = self._posts.get(request_id)
+        if post is not None and post.outcome.state is VerbState.PENDING:
+            post.outcome = outcome
+
+    # --- definitions: the newest registration is last in the mapping ------------
+
+    def save_definition(
+        self, name: str, content_hash: str, source: str, descriptors: bytes
+    ) -> tuple[StoredDefinition, bool]:
+        """Store a version, or make it the newest."""
+        check_texts(name, content_hash, source)
+        known = self._definitions.pop(content_hash, None)
+        stored = known or StoredDefinition(
+            name=name,
+            hash=content_hash,
+            source=source,
+            descriptors=descriptors,
+            created_ms=self._now_ms(),
+        )
+        self._definitions[content_hash] = stored
+        return stored, known is None
+
+    def load_definition(self, content_hash: str) -> StoredDefinition | None:
+        """One version by its hash."""
+        check_texts(content_hash)
+        return self._definitions.get(content_hash)
+
+    def newest_definition(self, name: str) -> StoredDefinition | None:
+        """The newest version of a definition."""
+        check_texts(name)
+        return self._newest().get(name)
+
+    def list_definitions(self, after: str, limit: int) -> Sequence[StoredDefinition]:
+        """A page of newest versions."""
+        check_texts(after)
+        check_page(limit)
+        newest = self._newest()
+        return [newest[name] for name in sorted(newest) if name > after][:limit]
+
+    def _newest(self) -> Mapping[str, StoredDefinition]:
+        return {stored.name: stored for stored in self._definitions.values()}
+
+
+def _new_saga(append: Append, row: Row, epoch: int) -> _Saga:
+    return _Saga(
+        saga_id=row.saga_id,
+        definition=append.saga.definition.name,
+        definition_hash=append.saga.definition.hash,
+        state=append.saga.state,
+        keys=clean_keys(append.saga.keys),
+        epoch=epoch,
+        created_ms=row.time_ms,
+        updated_ms=row.time_ms,
+    )
+
+
+def _claimed(saga: _Saga, lease: Lease) -> _Saga:
+    revision = len(saga.rows)
+    saga.claims = 1 if revision > saga.claimed_at else saga.claims + 1
+    saga.claimed_at, saga.epoch = revision, lease.epoch
+    return saga
+
+
+def _stored(saga: _Saga) -> StoredSaga:
+    revision = len(saga.rows)
+    return StoredSaga(
+        saga_id=saga.saga_id,
+        definition=saga.definition,
+        definition_hash=saga.definition_hash,
+        state=saga.state,
+        entries=tuple(decode(row) for row in saga.rows),
+        created_ms=saga.created_ms,
+        updated_ms=saga.updated_ms,
+        keys=saga.keys,
+        revision=revision,
+        claims=saga.claims if revision == saga.claimed_at else 0,
+    )
