@@ -7,21 +7,28 @@ answered before COMMIT; a COMMIT without an answer is UNAVAILABLE, never a rejec
 inserts the same row as a tombstone, so that whichever comes first decides.
 
 No other session ever sees a row in DOING: a crash anywhere before COMMIT leaves no trace.
+
+Handlers must neither commit nor roll back the transaction they are given.
 """
 
 from __future__ import annotations
 
-from typing import Generic
+from typing import Any, assert_never
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from mesh.barrier import rows, rules
+from mesh.barrier.rows import Outcome, Row
+from mesh.barrier.rules import BarrierState
 from mesh.clock import Clock, wall_clock_ms
+from mesh.errors import Rejected
+from mesh.postgres import transaction
 from mesh.step import GuardedStep, RequestT, ResponseT, Step, StepCall, StepTypes
 
 
 class PostgresBarrier:
-    """Guards steps whose effects are in the database of `engine` (see `mesh.postgres`)."""
+    """Guards steps whose effects are in the database of `engine`, made by `mesh.postgres`."""
 
     def __init__(self, engine: AsyncEngine, *, clock: Clock = wall_clock_ms) -> None:
         self._engine = engine
@@ -32,9 +39,9 @@ class PostgresBarrier:
         return _PostgresStep(step, self._engine, self._clock)
 
 
-class _PostgresStep(Generic[RequestT, ResponseT]):
+class _PostgresStep:
     def __init__(
-        self, step: Step[RequestT, ResponseT, AsyncConnection], engine: AsyncEngine, clock: Clock
+        self, step: Step[Any, Any, AsyncConnection], engine: AsyncEngine, clock: Clock
     ) -> None:
         self.types = StepTypes.of(step.service)
         self._step = step
@@ -42,7 +49,53 @@ class _PostgresStep(Generic[RequestT, ResponseT]):
         self._clock = clock
 
     async def do(self, call: StepCall, request: Message) -> Message:
-        raise NotImplementedError
+        rules.refuse_expired(call, self._clock())
+        rules.refuse_large_request(request)
+        async with transaction(self._engine) as tx:
+            outcome = await self._outcome(call, request, tx)
+        return rules.answer(outcome)
 
     async def compensate(self, call: StepCall, compensation: Message) -> Message:
-        raise NotImplementedError
+        async with transaction(self._engine) as tx:
+            if not await rows.insert_tombstone(tx, call, self._step.service):
+                await self._undo(call, await rows.lock(tx, call), tx)
+            elif compensation.HasField("response"):
+                raise rules.record_missing(call)
+        return self.types.compensated()
+
+    async def _outcome(self, call: StepCall, request: Message, tx: AsyncConnection) -> Outcome:
+        if not await rows.insert_doing(tx, call, self._step.service, request):
+            return await self._replay(call, request, tx)
+        rules.refuse_expired(call, self._clock())  # the insert may have waited
+        try:
+            async with tx.begin_nested():
+                response: Message = await self._step.do(call, request, tx)
+        except Rejected as rejection:
+            stored = rules.freeze(rejection, self.types)
+            await rows.move(tx, call, BarrierState.DOING, BarrierState.REJECTED, rejection=stored)
+            return rules.thaw(stored)
+        stored = rules.canonical(rules.check_response(self.types, response))
+        await rows.move(tx, call, BarrierState.DOING, BarrierState.DONE, response=stored)
+        return response
+
+    async def _replay(self, call: StepCall, request: Message, tx: AsyncConnection) -> Outcome:
+        outcome = (await rows.read(tx, call)).outcome(call, request, self.types)
+        if outcome is None:
+            raise rules.busy(call)
+        return outcome
+
+    async def _undo(self, call: StepCall, row: Row, tx: AsyncConnection) -> None:
+        row.refuse_other_service(call, self.types)
+        match row.state:
+            case BarrierState.DONE:
+                request, response = row.parsed_request(self.types), row.parsed_response(self.types)
+                await self._step.compensate(call, request, response, tx)
+                await rows.move(tx, call, row.state, BarrierState.COMPENSATED)
+            case BarrierState.REJECTED:
+                await rows.move(tx, call, row.state, BarrierState.COMPENSATED)
+            case BarrierState.COMPENSATED:
+                pass
+            case BarrierState.DOING | BarrierState.COMPENSATING:
+                raise rules.busy(call)  # never committed here: the handler broke its transaction
+            case _:
+                assert_never(row.state)

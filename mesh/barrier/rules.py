@@ -81,11 +81,7 @@ def refuse_changed_request(call: StepCall, *, stored: bytes | None, arrived: byt
     `stored` is None where a Compensate came first and no request is known.
     """
     if stored is not None and stored != arrived:
-        raise Conflict(
-            "STEP_REQUEST_CHANGED",
-            f"step {call.key} was asked before with another request",
-            metadata={"saga_id": call.saga_id, "step": call.step},
-        )
+        raise request_changed(call)
 
 
 def check_response(types: StepTypes, response: Message) -> Message:
@@ -107,9 +103,22 @@ def check_response(types: StepTypes, response: Message) -> Message:
     return response
 
 
-def already_compensated(call: StepCall) -> NotNow:
+def request_changed(call: StepCall) -> Conflict:
+    """The refusal of a key that was used for something else."""
+    return Conflict(
+        "STEP_REQUEST_CHANGED",
+        f"step {call.key} was asked before with another request",
+        metadata={"saga_id": call.saga_id, "step": call.step},
+    )
+
+
+class Superseded(NotNow):
+    """A Compensate came first: this Do is too late, and has to clean up what it began."""
+
+
+def already_compensated(call: StepCall) -> Superseded:
     """The refusal of a Do that comes after its Compensate."""
-    return NotNow(
+    return Superseded(
         "STEP_ALREADY_COMPENSATED",
         f"step {call.key} was compensated; its Do is refused for good",
         state=BarrierState.COMPENSATED,
@@ -143,3 +152,10 @@ def freeze(rejection: Rejected, types: StepTypes) -> bytes:
 def thaw(stored: bytes) -> Rejected:
     """The stored rejection: answered, it gives the same bytes again."""
     return Rejected.from_status(status_pb2.Status.FromString(stored))
+
+
+def answer(outcome: Message | Rejected) -> Message:
+    """The response itself; raises the rejection."""
+    if isinstance(outcome, Rejected):
+        raise outcome
+    return outcome

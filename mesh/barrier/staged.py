@@ -32,22 +32,21 @@ also when no response is known, and again after a crash, until it returns.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Generic
+from dataclasses import replace
+from typing import Any, ClassVar, Generic
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from mesh.barrier import rows, rules
+from mesh.barrier.rows import Note, Outcome, Row
+from mesh.barrier.rules import BarrierState, Superseded
 from mesh.clock import Clock, wall_clock_ms
-from mesh.errors import NotNow
+from mesh.errors import MeshError, Rejected
+from mesh.postgres import transaction
 from mesh.step import GuardedStep, RequestT, ResponseT, StepCall, StepTypes
 
-Note = Mapping[str, str | int]
-"""How far the stages are: a few ids and counters, stored as JSON. Never a secret or a token."""
-
-
-class Superseded(NotNow):
-    """A Compensate came first: this Do has to clean up after itself and stop."""
+__all__ = ["Note", "StageRecord", "StagedBarrier", "StagedStep", "Superseded"]
 
 
 class StageRecord(ABC):
@@ -99,7 +98,7 @@ class StagedStep(ABC, Generic[RequestT, ResponseT]):
 
 
 class StagedBarrier:
-    """Guards steps whose progress is noted in the database of `engine` (see `mesh.postgres`)."""
+    """Guards steps whose progress is noted in the database of `engine`, made by `mesh.postgres`."""
 
     def __init__(self, engine: AsyncEngine, *, clock: Clock = wall_clock_ms) -> None:
         self._engine = engine
@@ -110,17 +109,118 @@ class StagedBarrier:
         return _GuardedStagedStep(step, self._engine, self._clock)
 
 
-class _GuardedStagedStep(Generic[RequestT, ResponseT]):
-    def __init__(
-        self, step: StagedStep[RequestT, ResponseT], engine: AsyncEngine, clock: Clock
-    ) -> None:
+class _GuardedStagedStep:
+    def __init__(self, step: StagedStep[Any, Any], engine: AsyncEngine, clock: Clock) -> None:
         self.types = StepTypes.of(step.service)
         self._step = step
         self._engine = engine
         self._clock = clock
 
     async def do(self, call: StepCall, request: Message) -> Message:
-        raise NotImplementedError
+        rules.refuse_expired(call, self._clock())
+        rules.refuse_large_request(request)
+        row = await self._begin(call, request)
+        outcome = row.outcome(call, request, self.types)
+        if outcome is None:
+            outcome = await self._run(call, request, row)
+        return rules.answer(outcome)
 
     async def compensate(self, call: StepCall, compensation: Message) -> Message:
-        raise NotImplementedError
+        row = await self._begin_undoing(call, compensation)
+        if row.state is BarrierState.COMPENSATING:
+            record = self._record(call, row)
+            await self._step.compensate(call, row.parsed_request(self.types), record)
+            async with transaction(self._engine) as tx:  # a twin may have been faster
+                await rows.move(tx, call, BarrierState.COMPENSATING, BarrierState.COMPENSATED)
+        return self.types.compensated()
+
+    async def _begin(self, call: StepCall, request: Message) -> Row:
+        async with transaction(self._engine) as tx:
+            await rows.insert_doing(tx, call, self._step.service, request)
+            return await rows.read(tx, call)
+
+    async def _run(self, call: StepCall, request: Message, row: Row) -> Outcome:
+        try:
+            response = await self._step.do(call, request, self._record(call, row))
+        except Rejected as rejection:
+            stored = rules.freeze(rejection, self.types)
+            return await self._settle(call, request, BarrierState.REJECTED, rejection=stored)
+        stored = rules.canonical(rules.check_response(self.types, response))
+        return await self._settle(call, request, BarrierState.DONE, response=stored)
+
+    async def _settle(
+        self, call: StepCall, request: Message, state: BarrierState, **outcome: bytes
+    ) -> Outcome:
+        """Store the outcome, unless a twin or a Compensate was faster; answer what is stored."""
+        async with transaction(self._engine) as tx:
+            await rows.move(tx, call, BarrierState.DOING, state, **outcome)
+            settled = (await rows.read(tx, call)).outcome(call, request, self.types)
+        if settled is None:
+            raise rules.busy(call)
+        return settled
+
+    async def _begin_undoing(self, call: StepCall, compensation: Message) -> Row:
+        """The row in COMPENSATING when there is something to undo, else in COMPENSATED."""
+        async with transaction(self._engine) as tx:
+            first = await rows.insert_tombstone(tx, call, self._step.service)
+            if first and compensation.HasField("response"):
+                raise rules.record_missing(call)
+            row = await rows.lock(tx, call)
+            row.refuse_other_service(call, self.types)
+            target = _UNDOING[row.state]
+            if target is not row.state:
+                await rows.move(tx, call, row.state, target)
+        return replace(row, state=target)
+
+    def _record(self, call: StepCall, row: Row) -> StageRecord:
+        return _StoredRecord(self._engine, self._clock, self.types, call, row)
+
+
+_UNDOING = {
+    BarrierState.DOING: BarrierState.COMPENSATING,
+    BarrierState.DONE: BarrierState.COMPENSATING,
+    BarrierState.COMPENSATING: BarrierState.COMPENSATING,
+    BarrierState.REJECTED: BarrierState.COMPENSATED,
+    BarrierState.COMPENSATED: BarrierState.COMPENSATED,
+}
+"""What a Compensate makes of each state before it undoes anything."""
+
+
+class _StoredRecord(StageRecord):
+    def __init__(
+        self, engine: AsyncEngine, clock: Clock, types: StepTypes, call: StepCall, row: Row
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._call = call
+        self._row = row
+        self._response = row.parsed_response(types)
+
+    @property
+    def note(self) -> Note:
+        return self._row.note
+
+    @property
+    def response(self) -> Message | None:
+        return self._response
+
+    async def advance(self, note: Note) -> None:
+        here = self._row
+        async with transaction(self._engine) as tx:
+            moved = await rows.note(tx, self._call, here.state, here.stage, note)
+            found = here if moved else await rows.read(tx, self._call)
+        if not moved:
+            raise _overtaken(self._call, here.state, found.state)
+        self._row = replace(here, note=note, stage=here.stage + 1)
+        if here.state is BarrierState.DOING:
+            self.refuse_expired()
+
+    def refuse_expired(self) -> None:
+        rules.refuse_expired(self._call, self._clock())
+
+
+def _overtaken(call: StepCall, mine: BarrierState, found: BarrierState) -> MeshError:
+    undone = found in (BarrierState.COMPENSATING, BarrierState.COMPENSATED)
+    if mine is BarrierState.DOING and undone:
+        return rules.already_compensated(call)
+    return rules.busy(call)
