@@ -1,0 +1,34 @@
+"""What services check alike in a request. Pure; violations never repeat what was sent.
+
+refuse_if_any([*text_violations("customer_id", request.customer_id), ...])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mesh.errors import FieldViolation, InvalidRequest
+
+MAX_TEXT = 128
+MAX_VIOLATIONS = 20
+"""As many as fit the details of an answer."""
+
+
+def text_violations(field: str, text: str) -> Iterator[FieldViolation]:
+    """What is wrong with a name or an id that somebody else made."""
+    if not 1 <= len(text) <= MAX_TEXT or not text.isprintable():
+        yield FieldViolation(field, f"must have 1 to {MAX_TEXT} printable characters")
+
+
+def refuse_if_any(violations: Iterable[FieldViolation]) -> None:
+    """Refuse a request with everything that is wrong with it.
+
+    Raises:
+        InvalidRequest: there is at least one violation; many are cut short.
+    """
+    found = list(violations)
+    if len(found) > MAX_VIOLATIONS:
+        hidden = len(found) - MAX_VIOLATIONS
+        found[MAX_VIOLATIONS:] = [FieldViolation("", f"and {hidden} more violations")]
+    if found:
+        raise InvalidRequest(found)

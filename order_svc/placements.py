@@ -1,0 +1,157 @@
+"""Queries on `placement`: what PlaceOrder has promised, and what is still owed for it.
+
+Time is the database's, so that it is one for all instances of this service. Where a transaction
+changes both an order and its placement, it changes the order first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from order_svc.order import Order, OrderState, Purchase, read_purchase
+from order_svc.tables import placement
+from protos.order.v1 import order_pb2
+
+GRACE = timedelta(seconds=10)
+"""PlaceOrder starts the saga itself; only after this long does the sweep do it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """What PlaceOrder has promised: an order id and the saga that will work on it."""
+
+    request_sha: bytes
+    """SHA-256 of the request's deterministic bytes."""
+    order_id: str
+    saga_id: str
+    input: bytes
+    """The serialised PlaceOrderInput that the saga is started with."""
+    place_time: datetime
+    start_time: datetime | None
+    """When the coordinator first answered that it has the saga; None until then."""
+
+    @property
+    def purchase(self) -> Purchase:
+        """What the customer buys."""
+        return read_purchase(order_pb2.PlaceOrderInput.FromString(self.input), self.saga_id)
+
+    @property
+    def order(self) -> Order:
+        """The order as it is promised, until its saga creates it."""
+        return Order(
+            purchase=self.purchase,
+            state=OrderState.PENDING,
+            failure_reason="",
+            unsettled=self.start_time is not None,
+            create_time=self.place_time,
+            update_time=self.place_time,
+        )
+
+
+_COLUMNS = (
+    placement.c.request_sha,
+    placement.c.order_id,
+    placement.c.saga_id,
+    placement.c.input,
+    placement.c.place_time,
+    placement.c.start_time,
+)
+
+
+async def add(
+    tx: AsyncConnection,
+    *,
+    request_id: str,
+    request_sha: bytes,
+    saga_id: str,
+    saga_input: order_pb2.PlaceOrderInput,
+) -> Placement:
+    """Write a placement, or read the one that has this `request_id` already."""
+    insert = pg.insert(placement).values(
+        request_id=request_id,
+        request_sha=request_sha,
+        order_id=saga_input.order_id,
+        saga_id=saga_id,
+        customer_id=saga_input.customer_id,
+        input=saga_input.SerializeToString(deterministic=True),
+        due_time=sa.func.now() + GRACE,
+    )
+    await tx.execute(insert.on_conflict_do_nothing(index_elements=[placement.c.request_id]))
+    found = await _select(tx, placement.c.request_id == request_id)
+    return found[0]
+
+
+async def of_order(tx: AsyncConnection, order_id: str) -> Placement | None:
+    """The placement that promised this order; None when there is none."""
+    found = await _select(tx, placement.c.order_id == order_id)
+    return found[0] if found else None
+
+
+async def due(tx: AsyncConnection, limit: int) -> Sequence[Placement]:
+    """Placements for which something is owed by now, longest due first."""
+    is_due = placement.c.due_time <= sa.func.now()
+    return await _select(tx, is_due, order_by=placement.c.due_time, limit=limit)
+
+
+async def page(
+    tx: AsyncConnection, before: str, customer_id: str, limit: int
+) -> Sequence[Placement]:
+    """Placements of orders below `before` that are still owed something, newest first.
+
+    An empty `customer_id` means all customers.
+    """
+    wanted = [placement.c.due_time.is_not(None), placement.c.order_id < before]
+    if customer_id:
+        wanted.append(placement.c.customer_id == customer_id)
+    return await _select(tx, *wanted, order_by=placement.c.order_id.desc(), limit=limit)
+
+
+async def mark_started(tx: AsyncConnection, order_id: str) -> None:
+    """Remember that the coordinator has the saga."""
+    await tx.execute(
+        sa.update(placement)
+        .where(placement.c.order_id == order_id, placement.c.start_time.is_(None))
+        .values(start_time=sa.func.now())
+    )
+
+
+async def postpone(tx: AsyncConnection, order_id: str, delay: timedelta) -> bool:
+    """Come back later to what is owed; False when nothing is any more."""
+    postponed = await tx.execute(
+        sa.update(placement)
+        .where(placement.c.order_id == order_id, placement.c.due_time.is_not(None))
+        .values(due_time=sa.func.now() + delay)
+        .returning(placement.c.order_id)
+    )
+    return postponed.one_or_none() is not None
+
+
+async def settle(tx: AsyncConnection, order_id: str) -> None:
+    """Nothing is owed any more."""
+    await tx.execute(
+        sa.update(placement).where(placement.c.order_id == order_id).values(due_time=None)
+    )
+
+
+async def reopen(tx: AsyncConnection, order_id: str) -> None:
+    """Something is owed again: the reason why the order was cancelled."""
+    await tx.execute(
+        sa.update(placement).where(placement.c.order_id == order_id).values(due_time=sa.func.now())
+    )
+
+
+async def _select(
+    tx: AsyncConnection,
+    *wanted: sa.ColumnElement[bool],
+    order_by: sa.ColumnElement[object] | None = None,
+    limit: int | None = None,
+) -> Sequence[Placement]:
+    query = sa.select(*_COLUMNS).where(*wanted).order_by(order_by).limit(limit)
+    found = await tx.execute(query)
+    return [Placement(**row) for row in found.mappings()]

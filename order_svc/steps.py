@@ -1,0 +1,113 @@
+"""The steps of an order: written down, and confirmed.
+
+Both work inside the barrier's transaction: the effect commits with the record of its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh import money
+from mesh.errors import InvalidRequest, RecordMissing, Rejected
+from mesh.step import Step, StepCall
+from order_svc import placements, store
+from order_svc.order import OrderState, read_purchase
+from order_svc.validation import create_order_violations, order_id_violations
+from protos.order.v1 import order_pb2
+
+
+class CreateOrder(
+    Step[order_pb2.CreateOrderRequest, order_pb2.CreateOrderResponse, AsyncConnection]
+):
+    """Writes the order down as PENDING and computes what the customer is charged."""
+
+    service = "order.v1.CreateOrder"
+
+    async def do(
+        self, call: StepCall, request: order_pb2.CreateOrderRequest, tx: AsyncConnection
+    ) -> order_pb2.CreateOrderResponse:
+        """Create the order.
+
+        Raises:
+            Rejected: ORDER_INVALID, or ORDER_ID_TAKEN when the id belongs to another saga.
+        """
+        if violations := list(create_order_violations(request)):
+            raise Rejected("ORDER_INVALID", InvalidRequest(violations).message)
+        purchase = read_purchase(request, call.saga_id)
+        placement = await placements.of_order(tx, purchase.order_id)
+        promised_to_other = placement is not None and placement.saga_id != call.saga_id
+        place_time = None if placement is None else placement.place_time
+        if promised_to_other or not await store.create(tx, purchase, place_time=place_time):
+            raise Rejected(
+                "ORDER_ID_TAKEN",
+                f"order {purchase.order_id} belongs to another saga",
+                metadata={"order_id": purchase.order_id},
+            )
+        await placements.settle(tx, purchase.order_id)
+        return order_pb2.CreateOrderResponse(total=money.to_proto(purchase.total))
+
+    async def compensate(
+        self,
+        call: StepCall,
+        request: order_pb2.CreateOrderRequest,
+        response: order_pb2.CreateOrderResponse,
+        tx: AsyncConnection,
+    ) -> None:
+        """Cancel the order; the sweep then learns from the coordinator why."""
+        live = {OrderState.PENDING, OrderState.CONFIRMED}
+        await _undo(tx, request.order_id, live, OrderState.CANCELLED)
+        await placements.reopen(tx, request.order_id)
+
+
+class ConfirmOrder(
+    Step[order_pb2.ConfirmOrderRequest, order_pb2.ConfirmOrderResponse, AsyncConnection]
+):
+    """Tells the customer that the order stands."""
+
+    service = "order.v1.ConfirmOrder"
+
+    async def do(
+        self, call: StepCall, request: order_pb2.ConfirmOrderRequest, tx: AsyncConnection
+    ) -> order_pb2.ConfirmOrderResponse:
+        """Make a PENDING order CONFIRMED.
+
+        Raises:
+            Rejected: ORDER_NOT_PENDING, also when there is no such order.
+        """
+        if any(order_id_violations(request.order_id)):
+            raise Rejected("ORDER_NOT_PENDING", "there is no order with such an id")
+        pending = {OrderState.PENDING}
+        if not await store.move(tx, request.order_id, pending, OrderState.CONFIRMED):
+            order = await store.get(tx, request.order_id)
+            state = "UNKNOWN" if order is None else order.state
+            raise Rejected(
+                "ORDER_NOT_PENDING",
+                f"order {request.order_id} is {state}, not PENDING",
+                metadata={"order_id": request.order_id, "state": state},
+            )
+        return order_pb2.ConfirmOrderResponse()
+
+    async def compensate(
+        self,
+        call: StepCall,
+        request: order_pb2.ConfirmOrderRequest,
+        response: order_pb2.ConfirmOrderResponse,
+        tx: AsyncConnection,
+    ) -> None:
+        """Take the confirmation back."""
+        await _undo(tx, request.order_id, {OrderState.CONFIRMED}, OrderState.PENDING)
+
+
+async def _undo(
+    tx: AsyncConnection, order_id: str, sources: Collection[OrderState], target: OrderState
+) -> None:
+    if await store.move(tx, order_id, sources, target):
+        return
+    if await store.get(tx, order_id) is None:
+        raise RecordMissing(
+            "ORDER_MISSING",
+            f"order {order_id} was written down and is gone",
+            metadata={"order_id": order_id},
+        )

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from order_svc.coordinator import failure_reason, is_final
+from protos.saga.v1 import saga_pb2
+
+STATES = saga_pb2.SagaState
+
+
+@pytest.mark.parametrize(
+    ("saga", "reason"),
+    [
+        (saga_pb2.Saga(state="SAGA_STATE_RUNNING"), ""),
+        (saga_pb2.Saga(state="SAGA_STATE_COMPLETED"), ""),
+        (
+            saga_pb2.Saga(
+                state="SAGA_STATE_COMPENSATING", failure=saga_pb2.Failure(reason="CARD_DECLINED")
+            ),
+            "CARD_DECLINED",
+        ),
+        (
+            saga_pb2.Saga(
+                state="SAGA_STATE_COMPENSATED", failure=saga_pb2.Failure(code="UNAVAILABLE")
+            ),
+            "UNAVAILABLE",
+        ),
+        (saga_pb2.Saga(state="SAGA_STATE_COMPENSATED", failure=saga_pb2.Failure()), "UNKNOWN"),
+        (
+            saga_pb2.Saga(
+                state="SAGA_STATE_STUCK", stuck=saga_pb2.Failure(reason="JOURNAL_UNWRITABLE")
+            ),
+            "",
+        ),
+        (saga_pb2.Saga(state="SAGA_STATE_ABANDONED"), "ABANDONED"),
+    ],
+)
+def test_a_saga_has_a_failure_reason_once_it_undoes_its_steps(
+    saga: saga_pb2.Saga, reason: str
+) -> None:
+    assert failure_reason(saga) == reason
+
+
+def test_three_states_are_final() -> None:
+    final = {name for name in STATES.keys() if is_final(saga_pb2.Saga(state=name))}
+    assert final == {
+        "SAGA_STATE_COMPLETED",
+        "SAGA_STATE_COMPENSATED",
+        "SAGA_STATE_ABANDONED",
+    }
