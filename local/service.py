@@ -1,0 +1,53 @@
+"""A Python service of this repository as a process, and how it says that it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from local.ports import HOST
+from local.processes import Process
+from local.until import Check
+from mesh.serving import is_serving
+
+_ROOT = Path(__file__).parents[1]
+
+
+def service(
+    name: str, module: str, *, folder: Path, ready: Check, env: Mapping[str, str]
+) -> Process:
+    """`python -m module` with its log in `folder`/name.log; `env` is added to our environment."""
+    return Process(
+        name,
+        [sys.executable, "-m", module],
+        log=folder / f"{name}.log",
+        ready=ready,
+        env={**os.environ, "PYTHONPATH": str(_ROOT), **env},
+    )
+
+
+def serves_grpc(port: int) -> Check:
+    """Whether the gRPC server there says that it is SERVING."""
+
+    async def ready() -> bool:
+        return await asyncio.to_thread(is_serving, f"{HOST}:{port}")
+
+    return ready
+
+
+def serves_http(url: str) -> Check:
+    """Whether a GET there is answered with success."""
+
+    async def ready() -> bool:
+        async with httpx.AsyncClient() as client:
+            try:
+                return (await client.get(url)).is_success
+            except httpx.TransportError:
+                return False
+
+    return ready
