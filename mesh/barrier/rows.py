@@ -129,8 +129,8 @@ async def note(
 
 async def _insert(tx: AsyncConnection, call: StepCall, **values: object) -> bool:
     row = {"saga_id": call.saga_id, "step": call.step, **values}
-    result = await tx.execute(insert(barrier).values(row).on_conflict_do_nothing())
-    return result.rowcount == 1
+    statement = insert(barrier).values(row).on_conflict_do_nothing().returning(barrier.c.step)
+    return (await tx.execute(statement)).first() is not None
 
 
 async def _read(tx: AsyncConnection, call: StepCall, statement: Select[Any]) -> Row:

@@ -1,18 +1,40 @@
 """What the one suite of barrier behaviour needs to know about a barrier: very little.
 
-Each barrier has a harness: a step behind it whose effect can be counted. The suite calls the step
+Each barrier has a harness: a step behind it whose effects can be counted. The suite calls the step
 as the coordinator would, and asks the store (never the barrier) what is held.
 """
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from contextlib import AbstractAsyncContextManager
 
 from google.protobuf.message import Message
 
 from mesh.clock import Clock
 from mesh.step import GuardedStep
+
+
+class Pause:
+    """A place in the effect of a Do where the first one to come by waits; later ones pass."""
+
+    def __init__(self) -> None:
+        self._reached = asyncio.Event()
+        self._resumed = asyncio.Event()
+
+    async def pass_by(self) -> None:
+        """To be awaited by the step's own code, in the middle of its effect."""
+        if not self._reached.is_set():
+            self._reached.set()
+            await self._resumed.wait()
+
+    async def reached(self) -> None:
+        """Returns when a Do waits."""
+        await self._reached.wait()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._resumed.set()
 
 
 class BarrierHarness(ABC):
@@ -31,6 +53,10 @@ class BarrierHarness(ABC):
         """A Do request that succeeds; another variant is another request."""
 
     @abstractmethod
+    def large_request(self) -> Message:
+        """A request of more than 1 MiB."""
+
+    @abstractmethod
     async def make_it_reject(self) -> None:
         """From now on the business refuses `request()` for good, with reason OUT_OF_STOCK."""
 
@@ -40,24 +66,19 @@ class BarrierHarness(ABC):
 
     @abstractmethod
     async def effects_held(self, saga_id: str) -> int:
-        """How many effects of this saga exist in the store now: 0 or 1, more is a failure."""
-
-    @abstractmethod
-    def paused(self) -> AbstractAsyncContextManager[Pause]:
-        """Within it, a Do that has begun its effect waits there, uncommitted, until resumed."""
+        """How many effects of this saga exist in the store now; never more than 1 is right."""
 
     @abstractmethod
     async def forget(self, saga_id: str) -> None:
-        """Delete the barrier's records of this saga, as a purge long after would."""
-
-
-class Pause(ABC):
-    """A Do that was stopped halfway."""
+        """Delete the barrier's record of this saga, as a purge long after would."""
 
     @abstractmethod
-    async def reached(self) -> None:
-        """Returns when a Do waits."""
+    def pause(self) -> Pause:
+        """The next Do stops in the middle of its effect until the pause is resumed."""
 
-    @abstractmethod
-    def resume(self) -> None:
-        """Let it go on, and later ones pass."""
+    async def underway(self, call: asyncio.Task[Message]) -> None:
+        """Returns once `call` can go no further beside a paused Do: it is over, or waits for it.
+
+        A barrier whose calls wait for each other in the store looks there.
+        """
+        await asyncio.wait({call})
