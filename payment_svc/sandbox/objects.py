@@ -136,7 +136,7 @@ class CreateIntent(ConfirmIntent):
     confirm: bool = False
     description: str | None = None
     metadata: Metadata = {}
-    payment_method_types: tuple[Literal["card"], ...] = ("card",)
+    allowed_payment_method_types: tuple[Literal["card"], ...] = ("card",)
 
 
 class CancelIntent(Parameters):

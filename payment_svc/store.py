@@ -1,0 +1,72 @@
+"""Payments as readers see them, each change in a transaction of its own."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from mesh.money import Money
+from payment_svc.payment import SOURCES, Charge, Payment, PaymentState
+from payment_svc.tables import payment
+
+
+class Payments:
+    """The table `payment`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def mark(self, charge: Charge, state: PaymentState, *, failure_reason: str = "") -> None:
+        """Write down what became of a payment, or that there is one.
+
+        Nothing changes where this state is not reached from the one that is stored.
+        """
+        insert = pg.insert(payment).values(
+            payment_id=charge.payment_id,
+            order_id=charge.order_id,
+            saga_id=charge.saga_id,
+            amount_minor=charge.amount.minor_units,
+            currency=charge.amount.currency,
+            provider_reference=charge.provider_reference,
+            state=state,
+            failure_reason=failure_reason,
+        )
+        upsert = insert.on_conflict_do_update(
+            index_elements=[payment.c.payment_id],
+            set_={"state": state, "failure_reason": failure_reason, "update_time": sa.func.now()},
+            where=payment.c.state.in_(SOURCES[state]),
+        )
+        async with self._engine.begin() as tx:
+            await tx.execute(upsert)
+
+    async def get(self, payment_id: str) -> Payment | None:
+        """One payment by its id; None when there is none."""
+        return await self._one(sa.select(payment).where(payment.c.payment_id == payment_id))
+
+    async def of_order(self, order_id: str) -> Payment | None:
+        """The newest payment of one order; None when there is none."""
+        newest = payment.c.payment_id.desc()
+        wanted = sa.select(payment).where(payment.c.order_id == order_id)
+        return await self._one(wanted.order_by(newest).limit(1))
+
+    async def _one(self, query: sa.Select[*tuple[object, ...]]) -> Payment | None:
+        async with self._engine.connect() as tx:
+            row = (await tx.execute(query)).mappings().one_or_none()
+        return None if row is None else _payment(row)
+
+
+def _payment(row: sa.RowMapping) -> Payment:
+    return Payment(
+        charge=Charge(
+            payment_id=row["payment_id"],
+            order_id=row["order_id"],
+            saga_id=row["saga_id"],
+            amount=Money(minor_units=row["amount_minor"], currency=row["currency"]),
+            provider_reference=row["provider_reference"],
+        ),
+        state=PaymentState(row["state"]),
+        failure_reason=row["failure_reason"],
+        create_time=row["create_time"],
+        update_time=row["update_time"],
+    )
