@@ -1,0 +1,191 @@
+"""Reservations of stock in MongoDB, all or none, at most once. How: see `mongo_algorithm.py`.
+
+    class ReserveStock(Reservation[ReserveStockRequest, ReserveStockResponse]):
+        service = "inventory.v1.ReserveStock"
+
+        def quantities(self, request):
+            return {"apple": 3}
+        def response(self, call, request):
+            return ReserveStockResponse(reservation_id=call.key)
+        def rejection(self, shortage):
+            return Rejected("OUT_OF_STOCK", ...)
+
+    server.add_step(MongoBarrier(database).guard(ReserveStock()))
+
+The client of `database` should be made with retryWrites=false: the algorithm reads again by itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Generic, assert_never
+
+from google.protobuf.message import Message
+from pymongo import ReadPreference
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import (
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    WriteConcernError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from mesh.barrier.mongo_algorithm import Algorithm, Demand, Shortage
+from mesh.barrier.mongo_operations import (
+    BARRIER,
+    Delete,
+    Find,
+    FindStates,
+    Insert,
+    Operation,
+    Script,
+    T,
+    Update,
+)
+from mesh.barrier.rules import (
+    canonical,
+    check_response,
+    fingerprint,
+    freeze,
+    refuse_large_request,
+)
+from mesh.clock import Clock, wall_clock_ms
+from mesh.errors import Rejected, Retry
+from mesh.step import GuardedStep, RequestT, ResponseT, StepCall, StepTypes
+
+
+class Reservation(ABC, Generic[RequestT, ResponseT]):
+    """A step that holds quantities of products. Its methods compute; the barrier stores."""
+
+    service: ClassVar[str]
+    """Full name of the step service, such as inventory.v1.ReserveStock."""
+
+    @abstractmethod
+    def quantities(self, request: RequestT) -> Mapping[str, int]:
+        """How many of each product to hold, above 0; lines of one product added up.
+
+        Raises:
+            InvalidRequest: there is no sense in it; nothing is stored.
+        """
+
+    @abstractmethod
+    def response(self, call: StepCall, request: RequestT) -> ResponseT:
+        """What Do answers once everything is held."""
+
+    @abstractmethod
+    def rejection(self, shortage: Shortage) -> Rejected:
+        """What Do answers when a product is short or unknown."""
+
+
+class MongoStore:
+    """Performs the operations of scripts on a database, durably.
+
+    Writes are acknowledged by the majority and its journals, which a standalone server takes as its
+    own; reads see only such writes, so that no answer rests on one that a failover takes back.
+    """
+
+    def __init__(self, database: AsyncDatabase[dict[str, Any]]) -> None:
+        self.database = database.with_options(
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WriteConcern("majority", j=True),
+            read_concern=ReadConcern("majority"),
+        )
+
+    async def run(self, script: Script[T]) -> T:
+        """Run a script to its end.
+
+        Raises:
+            Retry: the database is away; the script has stopped where it was.
+        """
+        result = None
+        while True:
+            try:
+                operation = script.send(result)
+            except StopIteration as end:
+                returned: T = end.value
+                return returned
+            with database_errors():
+                result = await self._perform(operation)
+
+    async def _perform(self, operation: Operation) -> Any:  # noqa: ANN401 - by operation
+        match operation:
+            case Insert(collection, document):
+                return await self._insert(collection, document)
+            case Update(collection, where, change):
+                done = await self.database[collection].update_one(where, change)
+                return done.matched_count == 1
+            case Find(collection, id_):
+                return await self.database[collection].find_one({"_id": id_})
+            case FindStates(ids):
+                found = self.database[BARRIER].find({"_id": {"$in": list(ids)}}, {"state": 1})
+                return {record["_id"]: record["state"] async for record in found}
+            case Delete(collection, where):
+                return (await self.database[collection].delete_one(where)).deleted_count == 1
+            case unknown:
+                assert_never(unknown)
+
+    async def _insert(self, collection: str, document: Mapping[str, Any]) -> bool:
+        try:
+            await self.database[collection].insert_one(dict(document))
+        except DuplicateKeyError:
+            return False
+        return True
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turns what a database that is away raises into `Retry`; what it did meanwhile is unknown."""
+    try:
+        yield
+    except (ConnectionFailure, ExecutionTimeout, WriteConcernError) as error:
+        raise Retry("DATABASE_UNAVAILABLE", "the database does not answer; ask again") from error
+
+
+class MongoBarrier:
+    """Guards reservations whose stock is in `database`."""
+
+    def __init__(
+        self, database: AsyncDatabase[dict[str, Any]], *, clock: Clock = wall_clock_ms
+    ) -> None:
+        self._store = MongoStore(database)
+        self._algorithm = Algorithm(clock)
+
+    def guard(self, step: Reservation[RequestT, ResponseT]) -> GuardedStep:
+        """The step behind this barrier, ready for `Server.add_step`."""
+        return _GuardedReservation(step, self._store, self._algorithm)
+
+
+class _GuardedReservation:
+    def __init__(
+        self, step: Reservation[Any, Any], store: MongoStore, algorithm: Algorithm
+    ) -> None:
+        self.types = StepTypes.of(step.service)
+        self._step = step
+        self._store = store
+        self._algorithm = algorithm
+
+    async def do(self, call: StepCall, request: Message) -> Message:
+        demand = self._demand(call, request)
+        stored = await self._store.run(self._algorithm.do(demand))
+        return self.types.response.FromString(stored)
+
+    async def compensate(self, call: StepCall, compensation: Message) -> Message:
+        answered = compensation.HasField("response")
+        await self._store.run(self._algorithm.compensate(call, answered=answered))
+        return self.types.compensated()
+
+    def _demand(self, call: StepCall, request: Message) -> Demand:
+        refuse_large_request(request)
+        items = self._step.quantities(request)
+        response = check_response(self.types, self._step.response(call, request))
+        return Demand(
+            call=call,
+            items=items,
+            request_sha256=fingerprint(request),
+            response=canonical(response),
+            rejection=lambda shortage: freeze(self._step.rejection(shortage), self.types),
+        )
