@@ -83,7 +83,7 @@ class Engine:
                     self._runner.settled.clear()
                     await self._runner.settled.wait()
         except TimeoutError:
-            log.warning("calls are left in flight; the next owner asks again")
+            log.warning("drain.calls_left_in_flight")
 
     async def release(self) -> None:
         """Give all sagas back to the others at once; call it after `run` was cancelled."""

@@ -62,7 +62,7 @@ class Inbox:
             try:
                 await self._look(lease)
             except JournalUnavailable:
-                log.debug("the inbox waits for the journal")
+                log.debug("inbox.journal_away")
             try:
                 await asyncio.wait_for(self._posted.wait(), self._poll_seconds)
             except TimeoutError:

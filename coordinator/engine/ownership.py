@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from coordinator.core.evolve import replay
-from coordinator.core.model import Saga, SagaState
+from coordinator.core.model import Failure, FailureKind, Saga, SagaState
 from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.definitions import Definitions, DefinitionUnavailable
 from coordinator.engine.fence import Fence
@@ -27,6 +27,13 @@ from coordinator.journal.base import JournalUnavailable, Lease, LeaseLost, Store
 log = structlog.get_logger(__name__)
 
 _CLAIM_BATCH = 200
+_CLAIMS_WITHOUT_PROGRESS = 5
+_POISON = Failure(
+    kind=FailureKind.MISCONFIGURED,
+    code="INTERNAL",
+    reason="SAGA_POISONOUS",
+    message="its owners kept stopping before it made any progress",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +82,14 @@ class Ownership:
         """Hold the lease until cancelled, with a new epoch whenever it was lost."""
         while True:
             lease = await self._acquire()
-            log.info("lease acquired", instance_id=lease.instance_id, epoch=lease.epoch)
+            log.info("lease.acquired", instance_id=lease.instance_id, epoch=lease.epoch)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._renew(lease))
                     tasks.create_task(self._gather(lease))
                     tasks.create_task(self.inbox.run(lease))
             except* LeaseLost:
-                log.warning("lease lost", epoch=lease.epoch, sagas=len(self._runner))
+                log.warning("lease.lost", epoch=lease.epoch, sagas=len(self._runner))
             finally:
                 self._fence.close()
                 self._runner.drop_all()
@@ -100,7 +107,7 @@ class Ownership:
                     self._settings.instance_id, self._settings.lease_ms
                 )
             except JournalUnavailable:
-                log.warning("no lease: the journal's database is away")
+                log.warning("lease.journal_away")
                 await self._pause()
                 continue
             self._granted(lease, asked_at_ms)
@@ -118,7 +125,7 @@ class Ownership:
             try:
                 lease = await self._ports.journal.renew_lease(lease, self._settings.lease_ms)
             except JournalUnavailable:
-                log.warning("no heartbeat: the journal's database is away")
+                log.warning("heartbeat.journal_away")
                 continue
             self._granted(lease, asked_at_ms)
             self._runner.send_held()
@@ -130,12 +137,12 @@ class Ownership:
                     await self.load(lease, self._astray.pop())
                 await self._claim(lease)
             except JournalUnavailable:
-                log.debug("claiming waits for the journal")
+                log.debug("claim.journal_away")
             await self._pause()
 
     async def _claim(self, lease: Lease) -> None:
         while claimed := await self._ports.journal.claim(lease, _CLAIM_BATCH):
-            log.info("sagas claimed", count=len(claimed))
+            log.info("sagas.claimed", count=len(claimed))
             for stored in claimed:
                 await self._resume(stored)
 
@@ -152,7 +159,11 @@ class Ownership:
 
     async def _resume(self, stored: StoredSaga) -> None:
         saga = await self._fold(stored)
-        if saga is not None and saga.state is not SagaState.STUCK:
+        if saga is None or saga.state is SagaState.STUCK:
+            return
+        if stored.claims > _CLAIMS_WITHOUT_PROGRESS:
+            self._runner.halt(saga, _POISON)
+        else:
             self._runner.resume(saga)
 
     async def _fold(self, stored: StoredSaga) -> Saga | None:
@@ -162,5 +173,5 @@ class Ownership:
             entries = ((entry.event, entry.commands) for entry in stored.entries)
             return replay(stored.saga_id, definition, entries)
         except (DefinitionUnavailable, IllegalEvent) as error:
-            log.exception("a saga cannot be folded", saga_id=stored.saga_id, why=str(error))
+            log.exception("saga.not_foldable", saga_id=stored.saga_id, why=str(error))
             return None

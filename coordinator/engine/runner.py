@@ -47,6 +47,18 @@ log = structlog.get_logger(__name__)
 LATENESS_MS = 300_000
 """How long past its timeout a Do may still reach its participant before it is refused there."""
 
+_UNWRITABLE = Failure(
+    kind=FailureKind.REFUSED,
+    code="INTERNAL",
+    reason="EVENT_NOT_STORABLE",
+    message="the journal's database refuses the data of this saga's next event",
+)
+_OVERDUE = Failure(
+    kind=FailureKind.REFUSED,
+    code="DEADLINE_EXCEEDED",
+    reason="SAGA_DEADLINE_EXCEEDED",
+    message="the saga did not complete by its deadline",
+)
 _DEADLINE = ""  # key of the deadline among a saga's timers; no step has this name
 
 
@@ -119,6 +131,10 @@ class Runner:
             self.submit(live, Intent.that(event))
         return live
 
+    def halt(self, saga: Saga, failure: Failure) -> None:
+        """Make a saga STUCK without performing anything of it."""
+        self.submit(self._admit(saga), Intent.that(self._stuck(failure)))
+
     def submit(self, live: Live, intent: Intent) -> None:
         """Let an event happen when its turn comes."""
         if live.dropped:
@@ -163,7 +179,7 @@ class Runner:
             try:
                 decision = decide(live.saga, event)
             except IllegalEvent as error:
-                log.debug("event dropped", saga_id=live.saga.saga_id, why=str(error))
+                log.debug("event.dropped", saga_id=live.saga.saga_id, why=str(error))
                 if intent.illegal is not None:
                     intent.illegal(error)
                 continue
@@ -205,29 +221,28 @@ class Runner:
     def _not_written(self, live: Live, event: Event, error: AppendError) -> None:
         saga_id = live.saga.saga_id
         if isinstance(error, Unwritable) and not isinstance(event, Stuck):
-            log.error("the journal refuses an event", saga_id=saga_id, error=str(error))
+            log.error("saga.event_not_storable", saga_id=saga_id, error=str(error))
             live.queue.clear()
-            self.submit(live, Intent.that(self._unwritable()))
+            self.submit(live, Intent.that(self._stuck(_UNWRITABLE)))
             return
         self._release(live)
         if isinstance(error, RevisionConflict):
-            log.warning("another instance wrote to a saga", saga_id=saga_id)
+            log.warning("saga.written_elsewhere", saga_id=saga_id)
             self._lost(saga_id)
         elif isinstance(error, LeaseLost):
             log.warning("a saga is dropped with the lease", saga_id=saga_id)
 
-    def _unwritable(self) -> Stuck:
-        failure = Failure(
-            kind=FailureKind.REFUSED,
-            code="INTERNAL",
-            reason="EVENT_NOT_STORABLE",
-            message="the journal's database refuses the data of this saga's next event",
-        )
+    def _stuck(self, failure: Failure) -> Stuck:
         return Stuck(time_ms=self._clock.now_ms(), failure=failure)
 
     def _end(self, live: Live) -> None:
         state = live.saga.state
-        log.info("saga ended", saga_id=live.saga.saga_id, state=state.value)
+        log.info(
+            "saga.ended",
+            saga_id=live.saga.saga_id,
+            trace_id=live.saga.traceparent[3:35],
+            state=state.value,
+        )
         self._ports.stats.ended(state)
         while live.queue:
             intent = live.queue.popleft()
@@ -294,13 +309,7 @@ class Runner:
 
     def _deadline_passed(self, live: Live) -> None:
         live.timers.pop(_DEADLINE, None)
-        failure = Failure(
-            kind=FailureKind.REFUSED,
-            code="DEADLINE_EXCEEDED",
-            reason="SAGA_DEADLINE_EXCEEDED",
-            message="the saga did not complete by its deadline",
-        )
-        self.submit(live, Intent(make=lambda live: self.aborted(live, failure)))
+        self.submit(live, Intent(make=lambda live: self.aborted(live, _OVERDUE)))
 
     def aborted(self, live: Live, failure: Failure, *, actor: str = "", note: str = "") -> Aborted:
         """The event that aborts this saga now, awaiting what is in flight."""

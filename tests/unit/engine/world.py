@@ -1,0 +1,172 @@
+"""Coordinators without databases or networks, on virtual time: the real engine and its fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+
+from coordinator.core.evolve import replay
+from coordinator.core.model import Definition, Direction, Failure, FailureKind, Saga, SagaState
+from coordinator.engine.clock import LoopClock
+from coordinator.engine.engine import Engine, EngineSettings
+from coordinator.engine.ownership import OwnershipSettings
+from coordinator.engine.runner import Ports
+from coordinator.journal.base import Verb, VerbKind, VerbOutcome, VerbState
+from coordinator.journal.memory import MemoryJournal, MemoryStore
+from coordinator.participants.base import Done, Failed
+from coordinator.participants.memory import MemoryParticipants, Sent
+from tests.builders import definition
+
+EPOCH_MS = 1_700_000_000_000
+"""What the store's clock says when virtual time begins; nothing like the loop's own."""
+
+
+def failed(kind: FailureKind = FailureKind.UNKNOWN, *, retry_after_ms: int | None = None) -> Failed:
+    return Failed(Failure(kind=kind, code="UNAVAILABLE", reason="TOLD"), retry_after_ms)
+
+
+class Definitions:
+    """Every definition that a test has used."""
+
+    def __init__(self) -> None:
+        self.by_hash: dict[str, Definition] = {}
+
+    async def load(self, content_hash: str) -> Definition:
+        return self.by_hash[content_hash]
+
+
+class Counts:
+    """What the engine counted."""
+
+    def __init__(self) -> None:
+        self.attempts: Counter[str] = Counter()
+        self.states: Counter[SagaState] = Counter()
+
+    def attempt(self, direction: Direction, outcome: str) -> None:
+        self.attempts[f"{direction.value} {outcome}"] += 1
+
+    def ended(self, state: SagaState) -> None:
+        self.states[state] += 1
+
+
+class Coordinator:
+    """One instance."""
+
+    def __init__(self, world: World, instance_id: str, max_sagas: int) -> None:
+        self.journal = MemoryJournal(world.store)
+        self.participants = MemoryParticipants()
+        self.counts = Counts()
+        ports = Ports(
+            journal=self.journal,
+            participants=self.participants,
+            clock=LoopClock(asyncio.get_running_loop()),
+            stats=self.counts,
+            chance=lambda: 0.0,
+        )
+        settings = EngineSettings(
+            ownership=OwnershipSettings(instance_id=instance_id), max_sagas=max_sagas
+        )
+        self.engine = Engine(settings, ports, definitions=world.definitions)
+        self.task = asyncio.create_task(self.engine.run())
+
+    async def ready(self) -> Coordinator:
+        while not self.engine.ready:
+            await asyncio.sleep(0.01)
+        return self
+
+    async def sent(self, what: str) -> Sent:
+        """The next attempt, which must be this one, such as "DO a 1"."""
+        sent = await self.participants.next()
+        attempt = sent.attempt
+        assert f"{attempt.direction.value} {attempt.step} {attempt.attempt}" == what
+        return sent
+
+    async def answer(self, what: str, answer: Done | Failed | None = None) -> None:
+        """Take the next attempt and answer it, by default with OK."""
+        sent = await self.sent(what)
+        sent.answer(answer or Done(f"{sent.attempt.step}-ok".encode()))
+
+    async def kill(self) -> None:
+        """Stop without a word, as kill -9 does: nothing is released, nothing is heard any more."""
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.task
+
+    async def shut_down(self) -> None:
+        """Stop as SIGTERM asks for."""
+        await self.engine.drain()
+        await self.kill()
+        await self.engine.release()
+
+
+class World:
+    """One store, and the coordinators that share it."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore(self.now_ms)
+        self.definitions = Definitions()
+        self.reader = MemoryJournal(self.store)
+        self._coordinators: list[Coordinator] = []
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + int(asyncio.get_running_loop().time() * 1_000)
+
+    async def coordinator(self, instance_id: str = "one", max_sagas: int = 100) -> Coordinator:
+        self._coordinators.append(Coordinator(self, instance_id, max_sagas))
+        return await self._coordinators[-1].ready()
+
+    async def close(self) -> None:
+        for coordinator in self._coordinators:
+            await coordinator.kill()
+
+    async def start(
+        self,
+        coordinator: Coordinator,
+        *steps: str,
+        saga_id: str = "saga-1",
+        story: Definition | None = None,
+    ) -> Saga:
+        chosen = story or replace(definition(*steps), hash="-".join(steps))
+        self.definitions.by_hash[chosen.hash] = chosen
+        return await coordinator.engine.start(
+            saga_id=saga_id, definition=chosen, input_bytes=b"in", keys={}, traceparent=""
+        )
+
+    async def saga(self, saga_id: str = "saga-1") -> Saga:
+        """The saga as it is on disk."""
+        stored = await self.reader.load(saga_id)
+        assert stored is not None
+        story = self.definitions.by_hash[stored.definition_hash]
+        saga = replay(saga_id, story, ((e.event, e.commands) for e in stored.entries))
+        assert stored.state is saga.state
+        return saga
+
+    async def until(self, state: SagaState, saga_id: str = "saga-1") -> Saga:
+        """The saga once it is in this state on disk."""
+        while (saga := await self.saga(saga_id)).state is not state:
+            await asyncio.sleep(0.001)
+        return saga
+
+    async def verb(
+        self, coordinator: Coordinator, kind: VerbKind, *, step: str = "", request_id: str = ""
+    ) -> VerbOutcome:
+        """Post a verb and wait until it is decided."""
+        request_id = request_id or kind.value.lower()
+        await self.reader.post_verb(
+            Verb(
+                request_id=request_id,
+                saga_id="saga-1",
+                kind=kind,
+                step=step,
+                actor="ann",
+                reason="told to",
+            )
+        )
+        coordinator.engine.verb_posted()
+        while True:
+            outcome = await self.reader.verb_outcome(request_id)
+            if outcome is not None and outcome.state is not VerbState.PENDING:
+                return outcome
+            await asyncio.sleep(0.001)
