@@ -26,7 +26,7 @@ from typing import ClassVar
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 MAX_DETAIL_BYTES = 4096
@@ -236,7 +236,7 @@ def _status_details(trailing: Iterable[tuple[str, str | bytes]]) -> Iterable[any
             status = status_pb2.Status()
             try:
                 status.ParseFromString(value)
-            except ValueError:  # google.protobuf.message.DecodeError is one
+            except DecodeError:
                 return ()
             return status.details
     return ()

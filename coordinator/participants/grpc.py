@@ -1,0 +1,170 @@
+"""Calls to participants over gRPC: one channel for each, bytes in and bytes out.
+
+An attempt is one task that ends with one answer, whatever happens: an OK, a refusal read from the
+wire, a time-out, this process closing. The task's end calls back, so no path can forget to and none
+can do so twice. A participant that is away fails its attempts at once (no wait-for-ready): the
+saga's own retry policy waits, where everybody can see it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import cast
+
+import grpc
+from opentelemetry import trace
+
+from coordinator.core.model import Direction, Failure, FailureKind
+from coordinator.participants.base import Answer, Attempt, Contract, Done, Failed
+from coordinator.participants.outcome import failure_of
+from coordinator.participants.spans import (
+    end_span,
+    method_of,
+    span_id_of,
+    start_span,
+    traceparent_of,
+)
+from mesh.errors import read_refusal
+from mesh.step import SAGA_ID, SAGA_NOT_AFTER, SAGA_OUTCOME, SAGA_STEP
+
+Send = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+
+CHANNEL_OPTIONS = (
+    # A Compensate carries a request and a response of 1 MiB each.
+    ("grpc.max_send_message_length", 4 << 20),
+    ("grpc.max_receive_message_length", 4 << 20),
+    # Of several addresses each gets its share, and one that is away is left out.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    # A participant that comes back is found within two seconds, not within two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A machine that vanished is noticed while a call waits for it, before the next one is sent.
+    # Not more often: servers in other languages hang up on clients that ping much.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # Participants are part of the mesh; a proxy for the outside world is not meant for them.
+    ("grpc.enable_http_proxy", 0),
+)
+
+_log = logging.getLogger(__name__)
+
+
+class GrpcParticipants:
+    """The participants that are known by address. `targets` maps their names to gRPC targets.
+
+    Made inside the event loop that it is used in. Which participant serves which step is told by
+    `route`, again whenever that may have changed.
+    """
+
+    def __init__(
+        self, targets: Mapping[str, str], *, tracer_provider: trace.TracerProvider | None = None
+    ) -> None:
+        self._channels = {
+            participant: grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+            for participant, target in targets.items()
+        }
+        self._contracts: dict[str, Contract] = {}
+        self._methods: dict[tuple[str, Direction], Send] = {}
+        self._attempts: set[asyncio.Task[Answer]] = set()
+        self._tracer = trace.get_tracer("coordinator.participants", tracer_provider=tracer_provider)
+
+    def route(self, contracts: Iterable[Contract]) -> None:
+        """Take what these participants serve as the truth; what is known of others stays."""
+        self._contracts |= {contract.participant: contract for contract in contracts}
+        self._methods = {
+            (service, direction): self._method(participant, method_of(service, direction))
+            for participant, contract in self._contracts.items()
+            for service in contract.services
+            for direction in Direction
+        }
+
+    def _method(self, participant: str, name: str) -> Send:
+        return self._channels[participant].unary_unary(f"/{name}", None, None)
+
+    def call(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
+        """Send one attempt; `answered` hears what came of it, once."""
+        send = self._methods.get((attempt.service, attempt.direction))
+        if send is None:
+            asyncio.get_running_loop().call_soon(answered, Failed(self._nobody(attempt.service)))
+            return
+        task = asyncio.get_running_loop().create_task(self._perform(send, attempt))
+        self._attempts.add(task)
+        task.add_done_callback(partial(self._ended, answered))
+
+    def _nobody(self, service: str) -> Failure:
+        """Nobody serves it; for good only when every participant has been heard."""
+        complete = self._contracts.keys() == self._channels.keys()
+        return Failure(
+            kind=FailureKind.MISCONFIGURED if complete else FailureKind.UNKNOWN,
+            code="UNIMPLEMENTED" if complete else "UNAVAILABLE",
+            reason="PARTICIPANT_UNKNOWN",
+            message=f"no participant that answers serves {service}",
+        )
+
+    async def _perform(self, send: Send, attempt: Attempt) -> Answer:
+        span = start_span(self._tracer, attempt)
+        code, reason = grpc.StatusCode.CANCELLED, grpc.StatusCode.CANCELLED.name
+        try:
+            metadata = _metadata(attempt, traceparent_of(span))
+            response = await send(
+                attempt.request, timeout=attempt.timeout_ms / 1_000, metadata=metadata
+            )
+            code = grpc.StatusCode.OK
+            return Done(response, span_id_of(span))
+        except grpc.aio.AioRpcError as error:
+            failed = _failed(attempt, error, span_id_of(span))
+            code, reason = error.code(), failed.failure.reason
+            return failed
+        finally:
+            end_span(span, code, reason)
+
+    def _ended(self, answered: Callable[[Answer], None], task: asyncio.Task[Answer]) -> None:
+        self._attempts.discard(task)
+        if task.cancelled():
+            answered(_unknown("CANCELLED", "COORDINATOR_STOPPING", "the coordinator is stopping"))
+        elif error := task.exception():
+            _log.error("an attempt broke inside the coordinator", exc_info=error)
+            answered(_unknown("INTERNAL", "CALL_BROKEN", type(error).__name__))
+        else:
+            answered(task.result())
+
+    async def close(self) -> None:
+        """Cancel what is in flight, each attempt hearing so, and hang up."""
+        self._contracts, self._methods = {}, {}
+        for task in self._attempts:
+            task.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        await asyncio.gather(*(channel.close(None) for channel in self._channels.values()))
+
+
+def _metadata(attempt: Attempt, traceparent: str) -> list[tuple[str, str | bytes]]:
+    metadata: list[tuple[str, str | bytes]] = [
+        (SAGA_ID, attempt.saga_id),
+        (SAGA_STEP, attempt.step),
+    ]
+    if attempt.not_after_ms is not None:
+        metadata.append((SAGA_NOT_AFTER, str(attempt.not_after_ms)))
+    if traceparent:
+        metadata.append(("traceparent", traceparent))
+    return metadata
+
+
+def _failed(attempt: Attempt, error: grpc.aio.AioRpcError, span_id: str) -> Failed:
+    # The type stubs describe the error of the other, synchronous API.
+    trailing = cast("grpc.aio.Metadata", error.trailing_metadata())
+    refusal = read_refusal(error.code(), error.details() or "", trailing)
+    failure = failure_of(
+        refusal,
+        attempt.direction,
+        proven=trailing.get(SAGA_OUTCOME) == "rejected",
+        non_retryable_reasons=attempt.non_retryable_reasons,
+    )
+    return Failed(failure, refusal.retry_after_ms, span_id)
+
+
+def _unknown(code: str, reason: str, message: str) -> Failed:
+    return Failed(Failure(kind=FailureKind.UNKNOWN, code=code, reason=reason, message=message))

@@ -1,0 +1,121 @@
+"""A participant in this process whose every answer a test decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import grpc
+from opentelemetry.trace import TracerProvider
+
+from coordinator.core.model import Direction
+from coordinator.participants.base import Answer, Attempt, Contract
+from coordinator.participants.grpc import GrpcParticipants
+
+SERVICE, OTHER_SERVICE = "test.v1.Charge", "test.v1.Refund"
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Behave = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+@dataclass
+class Seen:
+    """One call as the participant saw it."""
+
+    method: str
+    request: bytes
+    metadata: dict[str, str | bytes]
+    time_remaining: float
+
+
+@dataclass
+class Participant:
+    """Serves two steps; every method answers with `behave`, in bytes."""
+
+    behave: Behave
+    seen: list[Seen] = field(default_factory=list)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler[bytes, bytes], ...]:
+        return tuple(
+            grpc.method_handlers_generic_handler(
+                service, {name: self._handler(f"{service}/{name}") for name in ("Do", "Compensate")}
+            )
+            for service in (SERVICE, OTHER_SERVICE)
+        )
+
+    def _handler(self, method: str) -> grpc.RpcMethodHandler[bytes, bytes]:
+        async def handle(request: bytes, context: Context) -> bytes:
+            metadata = dict(
+                cast("Iterable[tuple[str, str | bytes]]", context.invocation_metadata())
+            )
+            self.seen.append(Seen(method, request, metadata, context.time_remaining()))
+            self.called.set()
+            return await self.behave(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+
+async def echo(request: bytes, _context: Context) -> bytes:
+    return b"answer to " + request
+
+
+@dataclass
+class Running:
+    """A participant and a coordinator's view of it."""
+
+    participant: Participant
+    server: grpc.aio.Server
+    port: int
+    participants: GrpcParticipants
+
+    async def ask(self, attempt: Attempt) -> Answer:
+        return await ask(self.participants, attempt)
+
+
+async def serve(participant: Participant, port: int = 0) -> tuple[grpc.aio.Server, int]:
+    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 4 << 20)]
+    server = grpc.aio.server(handlers=participant.handlers(), options=options)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    return server, bound
+
+
+def contract(name: str, *services: str) -> Contract:
+    return Contract(participant=name, services=frozenset(services), files=())
+
+
+DO = Attempt(
+    saga_id="saga-1",
+    step="charge_payment",
+    service=SERVICE,
+    direction=Direction.DO,
+    attempt=1,
+    request=b"request",
+    timeout_ms=5_000,
+)
+COMPENSATE = replace(DO, direction=Direction.COMPENSATE)
+
+
+async def ask(participants: GrpcParticipants, attempt: Attempt) -> Answer:
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    participants.call(attempt, answer.set_result)
+    assert not answer.done(), "answered before call() returned"
+    return await answer
+
+
+@asynccontextmanager
+async def running(tracer_provider: TracerProvider | None = None) -> AsyncIterator[Running]:
+    participant = Participant(echo)
+    server, port = await serve(participant)
+    targets = {"payment": f"127.0.0.1:{port}"}
+    participants = GrpcParticipants(targets, tracer_provider=tracer_provider)
+    participants.route([contract("payment", SERVICE)])
+    running = Running(participant, server, port, participants)
+    try:
+        yield running
+    finally:
+        await participants.close()
+        await running.server.stop(None)
