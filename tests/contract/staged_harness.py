@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from google.protobuf.message import Message
 from sqlalchemy import delete
@@ -29,27 +30,43 @@ class Charge:
     state: str = "created"
 
 
+class Provider(Protocol):
+    """What the step needs of a provider. Every call may be repeated."""
+
+    async def create(self, saga_id: str, key: str) -> str:
+        """A charge that nobody has confirmed; the same key gives the same charge."""
+        ...
+
+    async def confirm(self, charge_id: str) -> bool:
+        """True when it is charged; False when it is refused or was cancelled."""
+        ...
+
+    async def undo(self, charge_id: str) -> None:
+        """Cancel it, or refund it when it is charged."""
+        ...
+
+
 @dataclass
-class Provider:
+class MemoryProvider:
     charges: dict[str, Charge] = field(default_factory=dict)
     rejecting: bool = False
     _keys: dict[str, str] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
-    def create(self, saga_id: str, key: str) -> str:
+    async def create(self, saga_id: str, key: str) -> str:
         if key not in self._keys:
             charge = Charge(f"charge-{next(self._numbers)}", saga_id)
             self._keys[key] = charge.charge_id
             self.charges[charge.charge_id] = charge
         return self._keys[key]
 
-    def confirm(self, charge_id: str) -> bool:
+    async def confirm(self, charge_id: str) -> bool:
         charge = self.charges[charge_id]
         if charge.state == "created" and not self.rejecting:
             charge.state = "charged"
         return charge.state == "charged"
 
-    def undo(self, charge_id: str) -> None:
+    async def undo(self, charge_id: str) -> None:
         charge = self.charges[charge_id]
         charge.state = "refunded" if charge.state == "charged" else "cancelled"
 
@@ -70,30 +87,30 @@ class ChargePayment(StagedStep[Request, Response]):
             await self._create(call, record)
         charge_id = str(record.note["charge"])
         record.refuse_expired()
-        if self._provider.confirm(charge_id):
+        if await self._provider.confirm(charge_id):
             return Response(provider_reference=charge_id)
-        self._provider.undo(charge_id)
+        await self._provider.undo(charge_id)
         raise Rejected("OUT_OF_STOCK", "declined", metadata={"charge": charge_id})
 
     async def _create(self, call: StepCall, record: StageRecord) -> None:
-        charge_id = self._provider.create(call.saga_id, key=call.key)
+        charge_id = await self._provider.create(call.saga_id, key=call.key)
         if self.pause is not None:
             await self.pause.pass_by()
         try:
             await record.advance({"charge": charge_id})
         except Superseded:
-            self._provider.undo(charge_id)
+            await self._provider.undo(charge_id)
             raise
 
     async def compensate(self, call: StepCall, request: Request, record: StageRecord) -> None:
         if "charge" in record.note:
-            self._provider.undo(str(record.note["charge"]))
+            await self._provider.undo(str(record.note["charge"]))
 
 
 class StagedHarness(BarrierHarness):
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._provider = Provider()
+        self._provider = MemoryProvider()
         self._step = ChargePayment(self._provider)
 
     async def prepare(self) -> None:
