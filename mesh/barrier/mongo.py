@@ -57,6 +57,8 @@ from mesh.clock import Clock, wall_clock_ms
 from mesh.errors import Rejected, Retry
 from mesh.step import GuardedStep, RequestT, ResponseT, StepCall, StepTypes
 
+Database = AsyncDatabase[dict[str, Any]]
+
 
 class Reservation(ABC, Generic[RequestT, ResponseT]):
     """A step that holds quantities of products. Its methods compute; the barrier stores."""
@@ -81,19 +83,36 @@ class Reservation(ABC, Generic[RequestT, ResponseT]):
         """What Do answers when a product is short or unknown."""
 
 
-class MongoStore:
-    """Performs the operations of scripts on a database, durably.
+def durable(database: Database) -> Database:
+    """The database, read and written so that a failover takes back nothing that was seen.
 
     Writes are acknowledged by the majority and its journals, which a standalone server takes as its
-    own; reads see only such writes, so that no answer rests on one that a failover takes back.
+    own; reads see only such writes.
     """
+    return database.with_options(
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=WriteConcern("majority", j=True),
+        read_concern=ReadConcern("majority"),
+    )
 
-    def __init__(self, database: AsyncDatabase[dict[str, Any]]) -> None:
-        self.database = database.with_options(
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern("majority", j=True),
-            read_concern=ReadConcern("majority"),
-        )
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Raises Retry `DATABASE_UNAVAILABLE` for whatever means that the database is away.
+
+    What it did meanwhile is unknown.
+    """
+    try:
+        yield
+    except (ConnectionFailure, ExecutionTimeout, WriteConcernError) as error:
+        raise Retry("DATABASE_UNAVAILABLE", "the database is away; ask again") from error
+
+
+class MongoStore:
+    """Performs the operations of scripts on a database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = durable(database)
 
     async def run(self, script: Script[T]) -> T:
         """Run a script to its end.
@@ -136,37 +155,24 @@ class MongoStore:
         return True
 
 
-@contextmanager
-def database_errors() -> Iterator[None]:
-    """Turns what a database that is away raises into `Retry`; what it did meanwhile is unknown."""
-    try:
-        yield
-    except (ConnectionFailure, ExecutionTimeout, WriteConcernError) as error:
-        raise Retry("DATABASE_UNAVAILABLE", "the database does not answer; ask again") from error
-
-
 class MongoBarrier:
     """Guards reservations whose stock is in `database`."""
 
-    def __init__(
-        self, database: AsyncDatabase[dict[str, Any]], *, clock: Clock = wall_clock_ms
-    ) -> None:
+    def __init__(self, database: Database, *, clock: Clock = wall_clock_ms) -> None:
         self._store = MongoStore(database)
-        self._algorithm = Algorithm(clock)
+        self._clock = clock
 
     def guard(self, step: Reservation[RequestT, ResponseT]) -> GuardedStep:
         """The step behind this barrier, ready for `Server.add_step`."""
-        return _GuardedReservation(step, self._store, self._algorithm)
+        return _GuardedReservation(step, self._store, self._clock)
 
 
 class _GuardedReservation:
-    def __init__(
-        self, step: Reservation[Any, Any], store: MongoStore, algorithm: Algorithm
-    ) -> None:
+    def __init__(self, step: Reservation[Any, Any], store: MongoStore, clock: Clock) -> None:
         self.types = StepTypes.of(step.service)
         self._step = step
         self._store = store
-        self._algorithm = algorithm
+        self._algorithm = Algorithm(step.service, clock)
 
     async def do(self, call: StepCall, request: Message) -> Message:
         demand = self._demand(call, request)

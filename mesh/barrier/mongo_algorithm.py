@@ -47,6 +47,7 @@ from mesh.barrier.rules import (
     record_missing,
     refuse_changed_request,
     refuse_expired,
+    request_changed,
     thaw,
 )
 from mesh.clock import Clock
@@ -90,9 +91,10 @@ class Demand:
 
 
 class Algorithm:
-    """Do and Compensate as scripts of single-document operations."""
+    """Do and Compensate of one step service as scripts of single-document operations."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, service: str, clock: Clock) -> None:
+        self._service = service
         self._clock = clock
 
     def do(self, demand: Demand) -> Script[bytes]:
@@ -192,7 +194,7 @@ class Algorithm:
 
     def _open(self, call: StepCall, record: Document) -> Script[Document]:
         """Store the record, or read the one that is there."""
-        record = {**record, "time_ms": self._clock()}
+        record = {**record, "service": self._service, "time_ms": self._clock()}
         if (yield Insert(BARRIER, record)):
             return record
         return (yield from self._read(call))
@@ -201,6 +203,8 @@ class Algorithm:
         record: Document | None = yield Find(BARRIER, call.key)
         if record is None:
             raise record_missing(call)
+        if record["service"] != self._service:
+            raise request_changed(call)
         return record
 
     def _move(

@@ -1,6 +1,6 @@
 """What the MongoDB barrier stores, and the few operations it does so with.
 
-    barrier  {_id: "<saga_id>:<step>", state, time_ms, items: [{product, quantity}],
+    barrier  {_id: "<saga_id>:<step>", service, state, time_ms, items: [{product, quantity}],
               request_sha256, response | rejection}
     stock    {_id: "<product>", available, reserved,
               reservations: {"<saga_id>:<step>": {state, quantity, time_ms}}}

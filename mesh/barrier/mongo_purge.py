@@ -15,14 +15,15 @@ of these ever becomes DONE again, so it cannot hit a reservation that counts.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 
 import structlog
-from pymongo.asynchronous.database import AsyncDatabase
 
-from mesh.barrier.mongo import MongoStore, database_errors
+from mesh.barrier.mongo import Database, MongoStore, database_errors
 from mesh.barrier.mongo_algorithm import State
 from mesh.barrier.mongo_operations import (
     BARRIER,
@@ -39,11 +40,10 @@ from mesh.barrier.mongo_operations import (
     remove_empty_room,
 )
 from mesh.clock import Clock, wall_clock_ms
+from mesh.errors import Retry
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-TOMBSTONE_MS = HOUR_MS
-SETTLED_MS = 30 * DAY_MS
+TOMBSTONE_RETENTION = timedelta(hours=1)
+SETTLED_RETENTION = timedelta(days=30)
 _BATCH = 100
 _log = structlog.stdlib.get_logger()
 
@@ -70,7 +70,8 @@ def tidy_product(product: str, now_ms: int) -> Script[Tidied]:
             if states.get(key) in (None, State.REJECTED, State.COMPENSATED):
                 quantity = stock["reservations"][key]["quantity"]
                 tidied.swept += yield give_back(key, product, quantity, now_ms)
-    for keys in _batches(_keys(stock, KeyState.RELEASED, before_ms=now_ms - TOMBSTONE_MS)):
+    old_ms = now_ms - _ms(TOMBSTONE_RETENTION)
+    for keys in _batches(_keys(stock, KeyState.RELEASED, before_ms=old_ms)):
         if (yield forget(keys, product)):
             tidied.tombstones += len(keys)
     if "available" not in stock:
@@ -93,27 +94,43 @@ def purge_record(record: Document, now_ms: int) -> Script[bool]:
     return deleted
 
 
+@asynccontextmanager
+async def purging(
+    database: Database, *, done_retention: timedelta, every: timedelta = timedelta(minutes=10)
+) -> AsyncIterator[None]:
+    """Tidy in the background while the block runs."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(_run_regularly(MongoPurge(database, done_retention), every))
+        yield
+        task.cancel()
+
+
+async def _run_regularly(purge: MongoPurge, every: timedelta) -> None:
+    while True:
+        try:
+            await purge.run()
+        except Retry as away:
+            _log.warning("barrier.purge_interrupted", reason=away.reason)
+        await asyncio.sleep(every.total_seconds())
+
+
 class MongoPurge:
     """Tidies the barrier and the stock in `database`; any number of them may run at once.
 
-    `done_retention_ms` must exceed the longest time that a saga can still compensate.
+    `done_retention` must exceed the longest time that a saga can still compensate.
     """
 
     def __init__(
-        self,
-        database: AsyncDatabase[dict[str, Any]],
-        *,
-        done_retention_ms: int,
-        clock: Clock = wall_clock_ms,
+        self, database: Database, done_retention: timedelta, *, clock: Clock = wall_clock_ms
     ) -> None:
         self._store = MongoStore(database)
         self._barrier = self._store.database[BARRIER]
         self._stock = self._store.database[STOCK]
         self._clock = clock
-        self._ages = {
-            State.REJECTED: SETTLED_MS,
-            State.COMPENSATED: SETTLED_MS,
-            State.DONE: done_retention_ms,
+        self._retention = {
+            State.REJECTED: SETTLED_RETENTION,
+            State.COMPENSATED: SETTLED_RETENTION,
+            State.DONE: done_retention,
         }
 
     async def run(self) -> Tidied:
@@ -132,7 +149,7 @@ class MongoPurge:
             async for record in self._old_records():
                 total.records += await self._store.run(purge_record(record, self._clock()))
         if total != Tidied():
-            _log.info("barrier.tidied", **{name: getattr(total, name) for name in total.__slots__})
+            _log.info("barrier.tidied", **asdict(total))
         return total
 
     async def _products(self) -> AsyncIterator[str]:
@@ -144,8 +161,8 @@ class MongoPurge:
                 yield product
 
     async def _old_records(self) -> AsyncIterator[Document]:
-        for state, age_ms in self._ages.items():
-            old = {"state": state, "time_ms": {"$lt": self._clock() - age_ms}}
+        for state, retention in self._retention.items():
+            old = {"state": state, "time_ms": {"$lt": self._clock() - _ms(retention)}}
             async for record in self._barrier.find(old, {"response": 0}):
                 yield record
 
@@ -157,6 +174,10 @@ def _keys(stock: Document, state: KeyState, *, before_ms: int | None = None) -> 
         if reservation["state"] == state
         and (before_ms is None or reservation["time_ms"] < before_ms)
     ]
+
+
+def _ms(time: timedelta) -> int:
+    return time // timedelta(milliseconds=1)
 
 
 def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:

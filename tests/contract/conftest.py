@@ -8,8 +8,10 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from inventory_svc.store import connect
 from mesh.postgres import create_engine
 from tests.contract.barrier_harness import BarrierHarness
+from tests.contract.mongo_harness import MongoHarness
 from tests.contract.postgres_harness import PostgresHarness
 from tests.contract.staged_harness import StagedHarness
 
@@ -35,7 +37,15 @@ async def staged_harness(engine: AsyncEngine) -> StagedHarness:
     return harness
 
 
-@pytest.fixture(params=["postgres", "staged"])
+@pytest_asyncio.fixture
+async def mongo_harness(mongodb_uri: str, mongo_database: str) -> AsyncIterator[MongoHarness]:
+    async with connect(mongodb_uri) as client:
+        harness = MongoHarness(client[mongo_database])
+        await harness.prepare()
+        yield harness
+
+
+@pytest.fixture(params=["postgres", "staged", "mongo"])
 def harness(request: pytest.FixtureRequest) -> BarrierHarness:
     """Every barrier in turn; `<param>_harness` is the fixture that builds it."""
     harness = request.getfixturevalue(f"{request.param}_harness")

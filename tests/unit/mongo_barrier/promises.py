@@ -18,8 +18,8 @@ from tests.unit.mongo_barrier.unrolled import Answer, MakeScript
 CALL = StepCall(saga_id="s", step="r")
 EXPECTED = {"DONE", "REJECTED", "OK", "STEP_ALREADY_COMPENSATED", "Tidied"}
 
-_SERVICE = inventory_pb2.DESCRIPTOR.services_by_name["ReserveStock"]
-_TYPES = StepTypes.of(_SERVICE.full_name)
+SERVICE = inventory_pb2.DESCRIPTOR.services_by_name["ReserveStock"].full_name
+_TYPES = StepTypes.of(SERVICE)
 
 
 def _frozen(shortage: Shortage) -> bytes:

@@ -17,14 +17,14 @@ from mesh.barrier.mongo_purge import tidy_product
 from mesh.errors import MeshError
 from tests.unit.mongo_barrier import mutants
 from tests.unit.mongo_barrier.explorer import Explored, Guilty, World, explore
-from tests.unit.mongo_barrier.promises import CALL, broken_promise, demand, world
+from tests.unit.mongo_barrier.promises import CALL, SERVICE, broken_promise, demand, world
 from tests.unit.mongo_barrier.unrolled import by_frames, by_history
 
 ORDER = {"apple": 1, "pear": 2}
 SHORT = {"apple": 1, "pear": 0}
 ENOUGH = {"apple": 1, "pear": 2}
 REFILLED = [("pear", 0), ("pear", 2)]
-ALGORITHM = Algorithm(lambda: 0)
+ALGORITHM = Algorithm(SERVICE, lambda: 0)
 
 
 def told_only(given: World) -> World:
@@ -110,7 +110,7 @@ def test_with_a_shortage_all_the_time_everybody_is_rejected() -> None:
 )
 def test_a_shorter_compensate_is_found_guilty(mutant: type[Algorithm], fault: str) -> None:
     with pytest.raises(Guilty, match=fault):
-        explore(told_only(world(mutant(lambda: 0), items=ORDER, stock=ENOUGH)))
+        explore(told_only(world(mutant(SERVICE, lambda: 0), items=ORDER, stock=ENOUGH)))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_shorter_compensate_is_found_guilty(mutant: type[Algorithm], fault: st
 )
 def test_a_shorter_rejection_is_found_guilty(mutant: type[Algorithm], fault: str) -> None:
     shorter = world(
-        mutant(lambda: 0), items=ORDER, stock={"apple": 1}, levels=REFILLED, compensates=0
+        mutant(SERVICE, lambda: 0), items=ORDER, stock={"apple": 1}, levels=REFILLED, compensates=0
     )
 
     with pytest.raises(Guilty, match=fault):
