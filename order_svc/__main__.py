@@ -13,7 +13,7 @@ from mesh.postgres import create_engine, ready
 from mesh.server import Server
 from mesh.settings import run
 from mesh.telemetry import client_interceptors, tracing
-from order_svc.coordinator import Coordinator
+from order_svc.coordinator import CHANNEL_OPTIONS, Coordinator
 from order_svc.service import OrderService
 from order_svc.settings import Settings
 from order_svc.steps import ConfirmOrder, CreateOrder
@@ -28,7 +28,9 @@ async def main(settings: Settings) -> None:
     async with (
         tracing("order") as tracer_provider,
         grpc.aio.insecure_channel(
-            settings.coordinator_address, interceptors=client_interceptors(tracer_provider)
+            settings.coordinator_address,
+            options=CHANNEL_OPTIONS,
+            interceptors=client_interceptors(tracer_provider),
         ) as channel,
     ):
         coordinator = Coordinator(channel)

@@ -23,6 +23,13 @@ START_SECONDS = 5.0
 READ_SECONDS = 0.5
 """Limit of GetSaga: a reader of an order does not wait for the reason of a failure."""
 
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+"""A coordinator that comes back is noticed within seconds."""
+
 _INPUT_TYPE = f"type.googleapis.com/{order_pb2.PlaceOrderInput.DESCRIPTOR.full_name}"
 _AWAY = frozenset(
     {

@@ -18,9 +18,6 @@ from order_svc.order import Order, OrderState, Purchase, read_purchase
 from order_svc.tables import placement
 from protos.order.v1 import order_pb2
 
-GRACE = timedelta(seconds=10)
-"""PlaceOrder starts the saga itself; only after this long does the sweep do it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
@@ -71,8 +68,12 @@ async def add(
     request_sha: bytes,
     saga_id: str,
     saga_input: order_pb2.PlaceOrderInput,
+    grace: timedelta,
 ) -> Placement:
-    """Write a placement, or read the one that has this `request_id` already."""
+    """Write a placement, or read the one that has this `request_id` already.
+
+    Whoever writes it starts its saga; the sweep does it after `grace`.
+    """
     insert = pg.insert(placement).values(
         request_id=request_id,
         request_sha=request_sha,
@@ -80,7 +81,7 @@ async def add(
         saga_id=saga_id,
         customer_id=saga_input.customer_id,
         input=saga_input.SerializeToString(deterministic=True),
-        due_time=sa.func.now() + GRACE,
+        due_time=sa.func.now() + grace,
     )
     await tx.execute(insert.on_conflict_do_nothing(index_elements=[placement.c.request_id]))
     found = await _select(tx, placement.c.request_id == request_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from hashlib import sha256
 
 import structlog
@@ -28,7 +29,10 @@ _log = structlog.stdlib.get_logger()
 
 
 class OrderService(order_pb2_grpc.OrderServiceServicer):
-    """Answers OrderService; `new_id` makes UUIDv7s."""
+    """Answers OrderService.
+
+    `new_id` makes UUIDv7s. A placement whose saga has not started after `grace` is the sweep's.
+    """
 
     def __init__(
         self,
@@ -37,11 +41,13 @@ class OrderService(order_pb2_grpc.OrderServiceServicer):
         sweep: Sweep,
         *,
         new_id: Callable[[], str],
+        grace: timedelta = timedelta(seconds=10),
     ) -> None:
         self._engine = engine
         self._coordinator = coordinator
         self._sweep = sweep
         self._new_id = new_id
+        self._grace = grace
 
     @override
     async def PlaceOrder(
@@ -79,6 +85,7 @@ class OrderService(order_pb2_grpc.OrderServiceServicer):
                 request_sha=request_sha,
                 saga_id=self._new_id(),
                 saga_input=saga_input,
+                grace=self._grace,
             )
         if placement.request_sha != request_sha:
             raise AlreadyExists(

@@ -10,7 +10,11 @@ from mesh.settings import PostgresSettings
 class Settings(PostgresSettings):
     """What the order service reads from its environment."""
 
-    grpc_port: int = Field(50052, ge=0, le=65535, description="port of the gRPC server; 0 for any")
+    grpc_port: int = Field(
+        default=50052, ge=0, le=65535, description="port of the gRPC server; 0 for any"
+    )
     coordinator_address: str = Field(
-        "localhost:50051", min_length=1, description="coordinator that runs the sagas, host:port"
+        default="localhost:50051",
+        min_length=1,
+        description="coordinator that runs the sagas, host:port",
     )

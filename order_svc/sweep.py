@@ -11,6 +11,7 @@ Every instance sweeps; two that look at one placement do no harm.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -47,39 +48,32 @@ class Sweep:
         self._coordinator = coordinator
         self._interval = interval
         self._patience = patience
-        self._interrupted = False
+        self._unfinished = False
         self._wanted = asyncio.Event()
 
     def coordinator_answered(self) -> None:
-        """Sweep now, if the coordinator was away the last time."""
-        if self._interrupted:
+        """Sweep again at once, unless the last sweep came to its end."""
+        if self._unfinished:
             self._wanted.set()
 
     async def run(self) -> None:
         """Sweep until cancelled; databases and coordinators may come and go."""
         while True:
+            self._wanted.clear()
             try:
-                self._interrupted = False
                 await self.sweep()
             except (Retry, Conflict) as away:
-                self._interrupted = True
                 _log.warning("sweep.interrupted", reason=away.reason)
-            await self._pause()
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(self._interval.total_seconds()):
-                await self._wanted.wait()
-        except TimeoutError:
-            return
-        self._wanted.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), self._interval.total_seconds())
 
     async def sweep(self) -> None:
         """Pay what is owed by now.
 
         Raises:
-            Retry: the coordinator is away; the rest stays owed.
+            Retry: the coordinator or the database is away; the rest stays owed.
         """
+        self._unfinished = True
         full = True
         while full:
             async with transaction(self._engine) as tx:
@@ -87,6 +81,7 @@ class Sweep:
             for placement in due:
                 await self._pay(placement)
             full = len(due) == _BATCH
+        self._unfinished = False
 
     async def _pay(self, placement: Placement) -> None:
         try:
