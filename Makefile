@@ -44,6 +44,13 @@ stubs:
 	@$(PY) -m grpc_tools.protoc -I. -I"$$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" \
 	  --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
+# Drives the services from outside, as their users do; nothing else needs Go.
+GRPCURL := build/bin/grpcurl
+$(GRPCURL):
+	@echo "Installing grpcurl into $(@D) (once)"
+	@mkdir -p $(@D)
+	@GOBIN="$(CURDIR)/$(@D)" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+
 ## lock: pin the newest allowed versions of all dependencies, with hashes
 .PHONY: lock
 lock: $(VENV)/ready
@@ -113,7 +120,7 @@ docs-check: setup
 
 ## test: every test there is to run on this machine
 .PHONY: test
-test: setup
+test: setup $(if $(shell command -v go),$(GRPCURL))
 	@$(BIN)/pytest
 
 ## test/unit: the pure tests, in seconds
@@ -133,20 +140,23 @@ test/integration: setup
 
 ## e2e: real processes, public API and grpcurl
 .PHONY: e2e
-e2e: setup
+e2e: setup $(if $(shell command -v go),$(GRPCURL))
 	@$(BIN)/pytest tests/e2e
 
 # --- run --------------------------------------------------------------------
 
+# Not even `kill -9` of make leaves a process of the mesh behind.
+LEASH := $(BIN)/python -I -S local/leash.py
+
 ## demo: the whole mesh, five orders, five promises checked in the databases
 .PHONY: demo
 demo: setup
-	@$(BIN)/python -m local demo
+	@$(LEASH) $(BIN)/python -m local demo
 
 ## up: the whole mesh, to stay; prints grpcurl commands
 .PHONY: up
 up: setup
-	@$(BIN)/python -m local up
+	@$(LEASH) $(BIN)/python -m local up
 
 ## clean-data: remove what `make up` has stored
 .PHONY: clean-data

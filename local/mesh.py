@@ -136,6 +136,10 @@ class Mesh:
 
 
 async def _all(work: Iterable[Coroutine[object, object, None]]) -> None:
-    async with asyncio.TaskGroup() as group:
-        for each in work:
-            group.create_task(each)
+    """Do all at the same time; the first failure ends the others and is the one to hear about."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None

@@ -15,7 +15,7 @@ from local.processes import Process
 from local.until import Check
 from mesh.serving import is_serving
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = str(Path(__file__).parents[1])
 
 
 def service(
@@ -27,8 +27,12 @@ def service(
         [sys.executable, "-m", module],
         log=folder / f"{name}.log",
         ready=ready,
-        env={**os.environ, "PYTHONPATH": str(_ROOT), **env},
+        env={**os.environ, "PYTHONPATH": _python_path(), **env},
     )
+
+
+def _python_path() -> str:
+    return os.pathsep.join([_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def serves_grpc(port: int) -> Check:

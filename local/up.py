@@ -1,0 +1,48 @@
+"""`make up`: the mesh, to stay, and what to type to use it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from uuid_utils import uuid7
+
+from local.commands import commands, script
+from local.mesh import Mesh
+from local.ports import HOST, Ports
+from local.screen import Screen
+from local.shop import open_shop
+
+_FIRST_STOCK = {"coffee": 100, "filter": 100, "mug": 100, "grinder": 0}
+
+
+async def up(folder: Path, screen: Screen) -> None:
+    """Start the mesh, print how to use it, and stay until cancelled.
+
+    Raises:
+        FolderTaken: another mesh runs on this folder.
+        PortTaken: somebody else listens on one of its ports.
+        StartFailed: a process did not get ready.
+    """
+    mesh = Mesh(folder, Ports())
+    screen.say(f"Starting the mesh on {folder} ...")
+    async with mesh:
+        async with open_shop(mesh.address) as shop:
+            if await shop.is_empty():
+                await shop.stock_up(_FIRST_STOCK)
+        screen.say(_how_to_use(mesh))
+        with contextlib.suppress(asyncio.CancelledError):  # how `up` is told to end
+            await asyncio.Event().wait()
+        screen.say("\nStopping ...")
+
+
+def _how_to_use(mesh: Mesh) -> str:
+    name = f"try-{uuid7().hex[-6:]}"
+    ports = "\n".join(f"  {port:>5}  {process}" for process, port in mesh.ports)
+    return (
+        f"\nReady on {HOST}:\n{ports}\n"
+        f"\nLogs: {mesh.folder / 'logs'}. grpcurl: `make build/bin/grpcurl`, or your own.\n"
+        f"{script(commands(name, str(uuid7())), mesh.address)}\n"
+        "\nCtrl-C stops everything; the data stays."
+    )
