@@ -110,6 +110,9 @@ class Border(ServerInterceptor):
             except grpc.aio.AbortError:
                 mark(span, context.code())
                 raise
+            except asyncio.CancelledError:
+                mark(span, grpc.StatusCode.CANCELLED)
+                raise
             except Exception:  # noqa: BLE001 - whatever is raised becomes an answer
                 mark(span, grpc.StatusCode.INTERNAL)
                 _log.exception("rpc.failed", method=method)
@@ -132,12 +135,12 @@ async def _abort(context: Context, error: MeshError, *, domain: str) -> None:
 
 
 def _internal(span: trace.Span) -> MeshError:
-    trace_id = trace.format_trace_id(span.get_span_context().trace_id)
-    return MeshError(
-        "INTERNAL",
-        f"internal error; the log of the service says more about trace {trace_id}",
-        metadata={"trace_id": trace_id},
-    )
+    context = span.get_span_context()
+    words = "internal error; the log of the service says more"
+    if not context.is_valid:
+        return MeshError("INTERNAL", words)
+    trace_id = trace.format_trace_id(context.trace_id)
+    return MeshError("INTERNAL", f"{words} about {trace_id}", metadata={"trace_id": trace_id})
 
 
 def _bind_saga(metadata: Metadata) -> None:

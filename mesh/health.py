@@ -32,22 +32,27 @@ class Health:
         self._ready = ready
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
+        self._names: tuple[str, ...] = ()
         self._away: frozenset[str] | None = None
         self.servicer = HealthServicer()
 
-    async def watch(self, services: Iterable[str]) -> None:
-        """Poll until cancelled, and answer for these services; the first poll decides at once."""
-        names = ("", *services)
+    async def begin(self, services: Iterable[str]) -> None:
+        """Answer NOT_SERVING for these services, until `watch` has asked every probe once."""
+        self._names = ("", *services)
+        await self._set(_NOT_SERVING)
         await self.servicer.set(LIVENESS, _SERVING)
+
+    async def watch(self) -> None:
+        """Poll until cancelled."""
         while True:
-            await self._poll(names)
+            await self._poll()
             await asyncio.sleep(self._interval_seconds)
 
     async def drain(self) -> None:
         """Read NOT_SERVING from now on, whatever the probes say."""
         await self.servicer.enter_graceful_shutdown()
 
-    async def _poll(self, names: Iterable[str]) -> None:
+    async def _poll(self) -> None:
         results = await asyncio.gather(
             *map(self._ask, self._ready.values()), return_exceptions=True
         )
@@ -58,8 +63,11 @@ class Health:
             return
         self._away = away
         _log.info("health.not_ready" if away else "health.ready", away=sorted(away))
-        for name in names:
-            await self.servicer.set(name, _NOT_SERVING if away else _SERVING)
+        await self._set(_NOT_SERVING if away else _SERVING)
+
+    async def _set(self, state: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in self._names:
+            await self.servicer.set(name, state)
 
     async def _ask(self, probe: Probe) -> None:
         async with asyncio.timeout(self._timeout_seconds):

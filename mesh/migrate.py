@@ -17,20 +17,24 @@ from alembic import context
 from alembic.config import Config
 from sqlalchemy import NullPool, create_engine, text
 
-from mesh.postgres import driver_url
+from mesh.postgres import driver_url, translated_errors
 
 _LOCK = text("SELECT pg_advisory_lock(hashtextextended(:name, 0))")
 
 
 async def migrate(dsn: str, package: str) -> None:
-    """Upgrade the database of `dsn` to the newest version that `package` knows."""
+    """Upgrade the database of `dsn` to the newest version that `package` knows.
+
+    Raises:
+        Retry: `DATABASE_UNAVAILABLE`.
+    """
     await asyncio.to_thread(_upgrade, dsn, package)
 
 
 def _upgrade(dsn: str, package: str) -> None:
     version_table = f"{package}_version"
     engine = create_engine(driver_url(dsn), poolclass=NullPool)
-    with engine.connect() as connection:
+    with translated_errors(), engine.connect() as connection:
         connection.execute(_LOCK, {"name": version_table})  # held until this session ends
         connection.commit()
         config = Config()

@@ -59,7 +59,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         Conflict: `DATABASE_CONFLICT`, a lock was not free in time or a deadlock was broken.
         sqlalchemy.exc.DBAPIError: anything else that PostgreSQL refuses.
     """
-    with _translated_errors():
+    with translated_errors():
         async with engine.begin() as connection:
             yield connection
 
@@ -75,7 +75,8 @@ def ready(engine: AsyncEngine) -> Callable[[], Awaitable[None]]:
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
+    """Raise `Retry` and `Conflict` where PostgreSQL refuses for the moment; see `transaction`."""
     try:
         yield
     except PoolTimeout as error:

@@ -109,8 +109,9 @@ class Server:
         self._add_own_services(server)
         server.add_generic_rpc_handlers(self._handlers)
         self.port = _bind(server, self._settings)
-        self._watch = asyncio.create_task(self._health.watch(self._services))
+        await self._health.begin(self._services)
         await server.start()
+        self._watch = asyncio.create_task(self._health.watch())
         self._server = server
         _log.info("server.listening", host=self._settings.grpc_host, port=self.port)
 
@@ -123,6 +124,7 @@ class Server:
         self._border.drain()
         await self._server.stop(self._settings.shutdown_grace_seconds)
         self._watch.cancel()
+        await asyncio.wait({self._watch})
         _log.info("server.stopped")
 
     def _add_own_services(self, server: grpc.aio.Server) -> None:

@@ -1,7 +1,7 @@
 """Settings of a service: environment variables, checked at start and frozen from then on.
 
 class Settings(PostgresSettings):
-    grpc_port: int = Field(default=50052, description="port of the gRPC server; 0 for any")
+    grpc_port: int = Field(default=50052, ge=0, le=65535, description="port of the gRPC server")
 
 async def main(settings: Settings) -> None: ...
 
@@ -16,12 +16,14 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, TypeVar
 
+import structlog
 from pydantic import Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from mesh.errors import MeshError
 from mesh.logs import configure_logging
 
 BAD_SETTINGS = 2
@@ -77,11 +79,16 @@ def run(settings: type[S], main: Callable[[S], Coroutine[Any, Any, None]], *, se
     """The body of every `__main__`: `--help`, settings, logs, then `main` until it returns.
 
     Raises:
-        SystemExit: 0 after `--help`, 2 for a wrong setting or argument.
+        SystemExit: 0 after `--help`; 2 for a wrong setting or argument; 1 when the service cannot
+            run, such as without its database at start.
     """
     read = read_settings(settings, sys.argv[1:], service=service)
     configure_logging(level=read.log_level, log_format=read.log_format, service=service)
-    asyncio.run(main(read))
+    try:
+        asyncio.run(main(read))
+    except (MeshError, OSError) as error:
+        structlog.stdlib.get_logger().error("service.failed", why=str(error))
+        raise SystemExit(1) from None
 
 
 def read_settings(settings: type[S], arguments: Sequence[str], *, service: str) -> S:
@@ -91,28 +98,41 @@ def read_settings(settings: type[S], arguments: Sequence[str], *, service: str) 
         SystemExit: 0 after `--help`, 2 for a wrong setting or argument, both with words about it.
     """
     if arguments:
-        wanted = arguments[0] in ("-h", "--help")
-        Console(stderr=not wanted).print(_help(settings, service))
+        wanted = list(arguments) in (["-h"], ["--help"])
+        _print_help(settings, service, Console(stderr=not wanted, soft_wrap=True))
         raise SystemExit(0 if wanted else BAD_SETTINGS)
     try:
         return settings()
     except ValidationError as invalid:
-        complaints = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-        for error in invalid.errors(include_input=False, include_url=False):
-            variable = ".".join(str(part) for part in error["loc"]).upper()
-            complaints.print(f"{service}: environment variable {variable}: {error['msg']}")
-        complaints.print(f"{service}: --help lists every variable")
+        _complain(invalid, service)
         raise SystemExit(BAD_SETTINGS) from None
 
 
-def _help(settings: type[ServiceSettings], service: str) -> Table:
-    table = Table("variable", "default", "meaning", title=f"{service}: environment variables")
-    for name, field in settings.model_fields.items():
-        table.add_row(name.upper(), _default(field), field.description or "")
-    return table
+def _complain(invalid: ValidationError, service: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    for error in invalid.errors(include_input=False, include_url=False):
+        variable = ".".join(str(part) for part in error["loc"]).upper()
+        console.print(f"{service}: environment variable {variable}: {error['msg']}")
+    console.print(f"{service}: --help lists every variable")
+
+
+def _print_help(settings: type[ServiceSettings], service: str, console: Console) -> None:
+    title = f"{service} is set up by environment variables"
+    lines = [
+        (name.upper(), _default(field), field.description or "")
+        for name, field in settings.model_fields.items()
+    ]
+    if not console.is_terminal:
+        plain = [f"{name}  (default: {default})  {meaning}" for name, default, meaning in lines]
+        console.print("\n".join([title, *plain]), markup=False, highlight=False)
+        return
+    table = Table("variable", "default", "meaning", title=title)
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return "required"
+        return "none, required"
     return "unset" if field.default is None else str(field.default)
