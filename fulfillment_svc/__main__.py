@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from uuid_utils import uuid7
 
 from fulfillment_svc.service import FulfillmentService
 from fulfillment_svc.settings import Settings
 from fulfillment_svc.steps import RequestShipment
 from mesh.barrier.postgres import PostgresBarrier
+from mesh.barrier.purge import purging
 from mesh.migrate import migrate
 from mesh.postgres import create_engine, ready
 from mesh.server import Server
@@ -29,7 +32,9 @@ async def main(settings: Settings) -> None:
         )
         step = RequestShipment(new_id=lambda: str(uuid7()))
         server.add_step(PostgresBarrier(engine).guard(step))
-        await server.run()
+        retention = timedelta(days=settings.barrier_retention_days)
+        async with purging(engine, done_retention=retention):
+            await server.run()
     await engine.dispose()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import grpc.aio
 from uuid_utils import uuid7
 
 from mesh.barrier.postgres import PostgresBarrier
+from mesh.barrier.purge import purging
 from mesh.migrate import migrate
 from mesh.postgres import create_engine, ready
 from mesh.server import Server
@@ -43,7 +45,8 @@ async def main(settings: Settings) -> None:
         barrier = PostgresBarrier(engine)
         server.add_step(barrier.guard(CreateOrder()))
         server.add_step(barrier.guard(ConfirmOrder()))
-        async with asyncio.TaskGroup() as tasks:
+        retention = timedelta(days=settings.barrier_retention_days)
+        async with purging(engine, done_retention=retention), asyncio.TaskGroup() as tasks:
             sweeping = tasks.create_task(sweep.run())
             await server.run()
             sweeping.cancel()
