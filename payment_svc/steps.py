@@ -24,6 +24,7 @@ between repeats the stage, and no reader is ever told something that did not hap
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import assert_never
 
 import grpc
@@ -137,7 +138,8 @@ class ChargePayment(
         try:
             await record.advance({**record.note, INTENT: intent.id, PAYMENT_ID: self._new_id()})
         except Superseded:
-            await self._provider.cancel(intent.id)
+            with suppress(Passed):  # it is a twin's as well, and Compensate has seen to it
+                await self._provider.cancel(intent.id)
             raise
 
     async def _verdict(
@@ -202,8 +204,9 @@ class ChargePayment(
             return
         try:
             made = await self._provider.refund(intent.id, _key(call, REFUND, record))
-        except Passed:
-            return  # nothing is left to give back
+        except Passed:  # a twin has asked for all that was left; it may still be under way
+            _is_returned(await self._provider.refunds(intent.id), intent)
+            return
         except Refused as refused:
             raise _refund_failed(intent, refused.reason) from refused
         except ProviderBroken:
@@ -213,8 +216,8 @@ class ChargePayment(
             raise _undecided("the refund", intent)
 
     async def _mark(self, charge: Charge, state: PaymentState, reason: str = "") -> None:
-        await self._payments.mark(charge, state, failure_reason=reason)
-        _log.info("payment.marked", payment_id=charge.payment_id, state=state, reason=reason)
+        if await self._payments.mark(charge, state, failure_reason=reason):
+            _log.info(f"payment.{state.lower()}", payment_id=charge.payment_id, reason=reason)
 
 
 _FINAL = frozenset({IntentState.SUCCEEDED, IntentState.CANCELLED})

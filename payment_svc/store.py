@@ -17,10 +17,10 @@ class Payments:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def mark(self, charge: Charge, state: PaymentState, *, failure_reason: str = "") -> None:
+    async def mark(self, charge: Charge, state: PaymentState, *, failure_reason: str = "") -> bool:
         """Write down what became of a payment, or that there is one.
 
-        Nothing changes where this state is not reached from the one that is stored.
+        False, and nothing changes, where this state is not reached from the one that is stored.
         """
         insert = pg.insert(payment).values(
             payment_id=charge.payment_id,
@@ -38,7 +38,8 @@ class Payments:
             where=payment.c.state.in_(SOURCES[state]),
         )
         async with self._engine.begin() as tx:
-            await tx.execute(upsert)
+            marked = await tx.execute(upsert.returning(payment.c.payment_id))
+            return marked.one_or_none() is not None
 
     async def get(self, payment_id: str) -> Payment | None:
         """One payment by its id; None when there is none."""

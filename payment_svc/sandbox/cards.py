@@ -1,7 +1,7 @@
 """The test payment methods: Stripe's own names where Stripe has one.
 
-`pm_card_processing` and `pm_card_processingThenDeclined` are the sandbox's: the payment is
-`processing` until it settles, as bank debits are at Stripe.
+The sandbox's own: `pm_card_processing` and `pm_card_processingThenDeclined` are `processing` until
+they settle, as bank debits are at Stripe; `pm_card_chargeDeclinedOnce` has money the second time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclinedOnce:
+    """The bank refuses, and changes its mind when it is asked again."""
+
+    first: Declined
+
+
+@dataclass(frozen=True, slots=True)
 class NeedsAuthentication:
     """The bank wants the customer to be there."""
 
@@ -35,7 +42,7 @@ class Processing:
     then: Approved | Declined
 
 
-Verdict = Approved | Declined | NeedsAuthentication | Processing
+Verdict = Approved | Declined | DeclinedOnce | NeedsAuthentication | Processing
 
 AUTHENTICATION_REQUIRED = Declined(
     "authentication_required",
@@ -64,6 +71,7 @@ CARDS: dict[str, Verdict] = {
     "pm_card_chargeDeclinedProcessingError": Declined(
         "processing_error", None, "An error occurred while processing your card."
     ),
+    "pm_card_chargeDeclinedOnce": DeclinedOnce(_card_declined("generic_decline")),
     "pm_card_authenticationRequired": NeedsAuthentication(),
     "pm_card_processing": Processing(Approved()),
     "pm_card_processingThenDeclined": Processing(_card_declined("generic_decline")),

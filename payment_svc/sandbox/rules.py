@@ -19,6 +19,7 @@ from payment_svc.sandbox.cards import (
     CARDS,
     Approved,
     Declined,
+    DeclinedOnce,
     NeedsAuthentication,
     Processing,
 )
@@ -91,8 +92,7 @@ def confirm(intent: PaymentIntent, parameters: ConfirmIntent, moment: Moment) ->
         )
     if token not in CARDS:
         raise missing("PaymentMethod", token, param="payment_method", http_code=400)
-    tried = intent.model_copy(update={"payment_method": token, "last_payment_error": None})
-    return _asked(tried, parameters, moment)
+    return _asked(intent.model_copy(update={"payment_method": token}), parameters, moment)
 
 
 def _asked(intent: PaymentIntent, parameters: ConfirmIntent, moment: Moment) -> PaymentIntent:
@@ -101,16 +101,24 @@ def _asked(intent: PaymentIntent, parameters: ConfirmIntent, moment: Moment) -> 
             return _charged(intent, moment)
         case Declined() as declined:
             return _declined(intent, declined)
+        case DeclinedOnce() as once:
+            again = intent.last_payment_error is not None
+            return _charged(intent, moment) if again else _declined(intent, once.first)
         case NeedsAuthentication():
             if parameters.off_session or parameters.error_on_requires_action:
                 return _declined(intent, AUTHENTICATION_REQUIRED)
-            return intent.model_copy(update={"status": IntentState.REQUIRES_ACTION})
+            return _waiting(intent, IntentState.REQUIRES_ACTION)
         case Processing():
-            settle_time = moment.now + moment.settle_seconds
-            update = {"status": IntentState.PROCESSING, "settle_time": settle_time}
-            return intent.model_copy(update=update)
+            return _waiting(intent, IntentState.PROCESSING, moment.now + moment.settle_seconds)
         case never:
             assert_never(never)
+
+
+def _waiting(
+    intent: PaymentIntent, state: IntentState, settle_time: int | None = None
+) -> PaymentIntent:
+    update = {"status": state, "settle_time": settle_time, "last_payment_error": None}
+    return intent.model_copy(update=update)
 
 
 def _charged(intent: PaymentIntent, moment: Moment) -> PaymentIntent:
@@ -118,6 +126,7 @@ def _charged(intent: PaymentIntent, moment: Moment) -> PaymentIntent:
         update={
             "status": IntentState.SUCCEEDED,
             "amount_received": intent.amount,
+            "last_payment_error": None,
             "latest_charge": f"ch_{moment.new_id}",
             "settle_time": None,
         }
