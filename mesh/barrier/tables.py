@@ -30,6 +30,19 @@ from mesh.step import MAX_MESSAGE_BYTES, SAGA_ID_PATTERN, SAGA_STEP_PATTERN
 
 _STATES = ", ".join(f"'{state}'" for state in BarrierState)
 
+_HAS_REQUEST = """
+    request IS NOT NULL OR (state = 'COMPENSATED' AND response IS NULL AND rejection IS NULL)
+"""
+_HAS_OUTCOME = """
+    CASE state
+        WHEN 'DOING' THEN response IS NULL AND rejection IS NULL
+        WHEN 'DONE' THEN response IS NOT NULL AND rejection IS NULL
+        WHEN 'REJECTED' THEN response IS NULL AND rejection IS NOT NULL
+        WHEN 'COMPENSATING' THEN rejection IS NULL
+        ELSE response IS NULL OR rejection IS NULL
+    END
+"""
+
 barrier = Table(
     "barrier",
     MetaData(),
@@ -52,16 +65,8 @@ barrier = Table(
     CheckConstraint("octet_length(request_sha256) = 32", "barrier_sha256_length"),
     CheckConstraint(f"octet_length(request) <= {MAX_MESSAGE_BYTES}", "barrier_request_size"),
     CheckConstraint(f"octet_length(response) <= {MAX_MESSAGE_BYTES}", "barrier_response_size"),
-    CheckConstraint("state = 'COMPENSATED' OR request IS NOT NULL", "barrier_has_request"),
-    CheckConstraint("state <> 'DOING' OR response IS NULL", "barrier_doing"),
-    CheckConstraint("state <> 'DONE' OR response IS NOT NULL", "barrier_done"),
-    CheckConstraint(
-        "(state = 'REJECTED') = (rejection IS NOT NULL)"
-        " OR (state = 'COMPENSATED' AND rejection IS NOT NULL)",
-        "barrier_rejected",
-    ),
-    CheckConstraint("response IS NULL OR rejection IS NULL", "barrier_one_outcome"),
-    CheckConstraint("request IS NOT NULL OR response IS NULL", "barrier_response_has_request"),
+    CheckConstraint(_HAS_REQUEST, "barrier_has_request"),
+    CheckConstraint(_HAS_OUTCOME, "barrier_has_outcome"),
     CheckConstraint("stage >= 0", "barrier_stage"),
     Index("barrier_purge", "state", "update_time"),
 )
