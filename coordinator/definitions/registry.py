@@ -1,0 +1,120 @@
+"""Registered definitions: compiled against running participants, kept in a store, found again.
+
+What StartSaga needs at every call is the newest version of a name, as of that moment: another
+coordinator may have registered one. So the store is asked every time, but by all callers that wait
+together once (see `sharing.py`), and what it answers is compiled once for each hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from coordinator.definitions.base import (
+    CompiledDefinition,
+    DefinitionRefused,
+    DefinitionWarning,
+    Registration,
+)
+from coordinator.definitions.compiler import Compilation, compile_definition, compile_stored
+from coordinator.definitions.lookup import DescriptorLookup
+from coordinator.definitions.pool import build_pool
+from coordinator.definitions.services import Offer
+from coordinator.definitions.sharing import Sharing
+from coordinator.journal.base import DefinitionStore, StoredDefinition
+from coordinator.participants.base import Contracts
+
+MAX_COMPILED = 64
+"""Versions kept compiled; each takes about 100 kB for each of its expressions."""
+MAX_LISTED = 500
+
+
+class Registry:
+    """`base.Definitions` over a store and the contracts of running participants."""
+
+    def __init__(self, store: DefinitionStore, contracts: Contracts) -> None:
+        self._store = store
+        self._contracts = contracts
+        self._compiled: OrderedDict[str, CompiledDefinition] = OrderedDict()
+        self._compiling = asyncio.Lock()
+        self._newest = Sharing(store.newest_definition)
+
+    async def register(self, source: str) -> Registration:
+        """See `base.Definitions`."""
+        compilation = await self._compile(source)
+        version = compilation.version
+        stored, created = await self._store.save_definition(
+            name=version.name,
+            content_hash=version.hash,
+            source=source,
+            descriptors=version.descriptors,
+        )
+        return Registration(
+            version=await self._of(stored), created=created, warnings=compilation.warnings
+        )
+
+    async def validate(self, source: str) -> tuple[DefinitionWarning, ...]:
+        """See `base.Definitions`."""
+        return (await self._compile(source)).warnings
+
+    async def newest(self, name: str) -> CompiledDefinition | None:
+        """See `base.Definitions`."""
+        stored = await self._newest(name)
+        return None if stored is None else await self._of(stored)
+
+    async def load(self, content_hash: str) -> CompiledDefinition | None:
+        """See `base.Definitions`."""
+        if (compiled := self._cached(content_hash)) is not None:
+            return compiled
+        stored = await self._store.load_definition(content_hash)
+        return None if stored is None else await self._of(stored)
+
+    async def list(self, *, after: str = "", limit: int = 50) -> Sequence[CompiledDefinition]:
+        """See `base.Definitions`."""
+        listed = await self._store.list_definitions(after=after, limit=limit)
+        return [await self._of(stored) for stored in listed]
+
+    async def descriptors(self) -> DescriptorLookup:
+        """See `base.Definitions`."""
+        listed = await self._store.list_definitions(after="", limit=MAX_LISTED)
+        newest_first = sorted(listed, key=lambda stored: stored.created_ms, reverse=True)
+        pools = [build_pool(FileDescriptorSet.FromString(s.descriptors)) for s in newest_first]
+        return DescriptorLookup([*pools, descriptor_pool.Default()])
+
+    async def _compile(self, source: str) -> Compilation:
+        try:
+            return await self._compile_now(source)
+        except DefinitionRefused as refused:
+            if all(problem.reason != "PARTICIPANT_UNREACHABLE" for problem in refused.problems):
+                raise
+        # It may just have been restarting.
+        return await self._compile_now(source)
+
+    async def _compile_now(self, source: str) -> Compilation:
+        offer = Offer.of(await self._contracts.fetch())
+        # A long text takes a second or two, in which heartbeats must go on.
+        return await asyncio.to_thread(compile_definition, source, offer)
+
+    async def _of(self, stored: StoredDefinition) -> CompiledDefinition:
+        """Compiled once, also when many ask at the same time."""
+        async with self._compiling:
+            compiled = self._cached(stored.hash)
+            if compiled is None:
+                fresh = await asyncio.to_thread(compile_stored, stored)
+                compiled = self._keep(fresh)
+            return compiled
+
+    def _cached(self, content_hash: str) -> CompiledDefinition | None:
+        if content_hash in self._compiled:
+            self._compiled.move_to_end(content_hash)
+        return self._compiled.get(content_hash)
+
+    def _keep(self, compiled: CompiledDefinition) -> CompiledDefinition:
+        self._compiled[compiled.hash] = compiled
+        if len(self._compiled) > MAX_COMPILED:
+            self._compiled.popitem(last=False)
+        return compiled
