@@ -1,9 +1,12 @@
-"""The payment service: `python -m payment_svc`; `--help` lists its environment variables."""
+"""The payment service: `python -m payment_svc`; `--help` lists its variables."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from uuid_utils import uuid7
 
+from mesh.barrier.purge import purging
 from mesh.barrier.staged import StagedBarrier
 from mesh.migrate import migrate
 from mesh.postgres import create_engine, ready
@@ -39,7 +42,9 @@ async def main(settings: Settings) -> None:
         )
         step = ChargePayment(provider, payments, new_id=lambda: str(uuid7()))
         server.add_step(CheckedCharge(StagedBarrier(engine).guard(step)))
-        await server.run()
+        retention = timedelta(days=settings.barrier_retention_days)
+        async with purging(engine, done_retention=retention):
+            await server.run()
     await engine.dispose()
 
 
