@@ -9,12 +9,12 @@ saga's own retry policy waits, where everybody can see it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import cast
 
 import grpc
+import structlog
 from opentelemetry import trace
 
 from coordinator.core.model import Direction, Failure, FailureKind
@@ -50,7 +50,7 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
-_log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class GrpcParticipants:
@@ -127,7 +127,7 @@ class GrpcParticipants:
         if task.cancelled():
             answered(_unknown("CANCELLED", "COORDINATOR_STOPPING", "the coordinator is stopping"))
         elif error := task.exception():
-            _log.error("an attempt broke inside the coordinator", exc_info=error)
+            log.error("participants.attempt_broke", exc_info=error)
             answered(_unknown("INTERNAL", "CALL_BROKEN", type(error).__name__))
         else:
             answered(task.result())

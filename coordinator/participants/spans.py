@@ -34,12 +34,13 @@ def start_span(tracer: trace.Tracer, attempt: Attempt) -> Span:
         context=parent,
         kind=SpanKind.CLIENT,
         attributes={
-            "rpc.system.name": "grpc",
-            "rpc.method": method,
+            "rpc.system": "grpc",
+            "rpc.service": attempt.service,
+            "rpc.method": _METHODS[attempt.direction],
             "saga.id": attempt.saga_id,
             "saga.step": attempt.step,
             "saga.attempt": attempt.attempt,
-            "saga.direction": attempt.direction.value,
+            "saga.direction": attempt.direction.value.lower(),
         },
         links=_links(trace.get_current_span(parent).get_span_context(), attempt.link_span_id),
     )
@@ -72,7 +73,7 @@ def span_id_of(span: Span) -> str:
 def end_span(span: Span, code: StatusCode, reason: str = "") -> None:
     """End the span with the answer's code, and the reason when it is not OK."""
     if span.is_recording():
-        span.set_attribute("rpc.response.status_code", code.name)
+        span.set_attribute("rpc.grpc.status_code", code.value[0])
         if code is not StatusCode.OK:
             span.set_attribute("error.type", reason)
             span.set_status(Status(SpanStatus.ERROR, reason))

@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from structlog.testing import capture_logs
 
 from coordinator.core.model import FailureKind
 from coordinator.participants.base import Answer, Done, Failed
@@ -285,8 +286,9 @@ async def test_a_caller_whose_callback_fails_takes_no_other_answer_with_it(
 
 
 async def test_an_attempt_that_breaks_here_is_answered_as_unknown(
-    payment: Running, caplog: pytest.LogCaptureFixture
+    payment: Running,
 ) -> None:
-    answer = failed(await payment.ask(replace(DO, step="\N{SNOWMAN}")))
+    with capture_logs() as logs:
+        answer = failed(await payment.ask(replace(DO, step="\N{SNOWMAN}")))
     assert (answer.failure.kind, answer.failure.reason) == (FailureKind.UNKNOWN, "CALL_BROKEN")
-    assert "an attempt broke" in caplog.text
+    assert [line["event"] for line in logs] == ["participants.attempt_broke"]

@@ -51,13 +51,14 @@ async def test_an_attempt_is_a_client_span_in_the_trace_of_its_saga(
     assert format_trace_id(span.context.trace_id) == TRACE
     assert format_span_id(span.parent.span_id) == PARENT
     assert dict(span.attributes or {}) == {
-        "rpc.system.name": "grpc",
-        "rpc.method": f"{SERVICE}/Do",
-        "rpc.response.status_code": "OK",
+        "rpc.system": "grpc",
+        "rpc.service": SERVICE,
+        "rpc.method": "Do",
+        "rpc.grpc.status_code": 0,
         "saga.id": "saga-1",
         "saga.step": "charge_payment",
         "saga.attempt": 3,
-        "saga.direction": "DO",
+        "saga.direction": "do",
     }
     assert isinstance(answer, Done)
     assert answer.span_id == format_span_id(span.context.span_id)
@@ -91,7 +92,7 @@ async def test_a_failed_attempt_says_its_code_and_reason(
     assert isinstance(answer, Failed)
     assert answer.span_id == format_span_id(span.context.span_id)
     assert span.status.status_code is SpanStatus.ERROR
-    assert (span.attributes or {})["rpc.response.status_code"] == "UNAVAILABLE"
+    assert (span.attributes or {})["rpc.grpc.status_code"] == 14
     assert (span.attributes or {})["error.type"] == "UNAVAILABLE"
 
 

@@ -1,0 +1,161 @@
+"""Everything the coordinator's API says no with.
+
+What is wrong with a request in itself is in `validate.py`; here is what stands against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import grpc
+
+from coordinator.core.model import RequestNotBuildable, SagaState
+from coordinator.core.transitions import LEGAL_VERBS
+from coordinator.definitions.base import DefinitionProblem, DefinitionRefused, InputRefused
+from coordinator.engine.errors import Draining
+from coordinator.engine.errors import Overloaded as EngineOverloaded
+from coordinator.journal.base import JournalUnavailable, RevisionConflict, VerbKind
+from mesh.errors import (
+    AlreadyExists,
+    FieldViolation,
+    InvalidRequest,
+    MeshError,
+    NotFound,
+    NotNow,
+    Overloaded,
+    Retry,
+)
+
+RPCS = {
+    VerbKind.CANCEL: "CancelSaga",
+    VerbKind.RETRY: "RetrySaga",
+    VerbKind.SKIP: "SkipStep",
+    VerbKind.ABANDON: "AbandonSaga",
+}
+
+_ROOM_FOR_PROBLEMS = 2_400
+"""Bytes of violations that surely fit into the details of an answer."""
+
+
+class DefinitionNotRunnable(MeshError):
+    """A stored definition does not compile in this release."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what journal, engine and definitions refuse with into what a client understands."""
+    try:
+        yield
+    except JournalUnavailable:
+        raise Retry(
+            "JOURNAL_UNAVAILABLE", "the coordinator's database is away; asking again is safe"
+        ) from None
+    except RevisionConflict:
+        raise Retry("SAGA_CONTENDED", "the saga is being started elsewhere; ask again") from None
+    except Draining:
+        raise Retry("DRAINING", "this coordinator is shutting down; ask again") from None
+    except EngineOverloaded:
+        raise Overloaded(
+            "OVERLOADED", "as many sagas are in flight as this coordinator may hold"
+        ) from None
+    except InputRefused as error:
+        raise InvalidRequest(
+            [FieldViolation("input", error.message)], reason=error.reason
+        ) from None
+    except RequestNotBuildable as error:
+        raise InvalidRequest(
+            [FieldViolation("input", str(error))], reason="REQUEST_NOT_BUILDABLE"
+        ) from None
+    except DefinitionRefused as error:
+        raise DefinitionNotRunnable(
+            "DEFINITION_NOT_RUNNABLE", f"stored by another release: {error.problems[0].message}"
+        ) from None
+
+
+def saga_not_found(saga_id: str) -> NotFound:
+    """There is no such saga."""
+    return NotFound(
+        "SAGA_NOT_FOUND",
+        f"there is no saga {saga_id}",
+        resource_type="saga.v1.Saga",
+        name=saga_id,
+    )
+
+
+def definition_not_found(name: str, content_hash: str) -> NotFound:
+    """There is no such definition, or it has no such version."""
+    version = f" with hash {content_hash}" if content_hash else ""
+    refusal = NotFound(
+        "DEFINITION_NOT_FOUND",
+        f"there is no definition {name}{version}",
+        resource_type="saga.v1.Definition",
+        name=name,
+    )
+    refusal.metadata["definition_hash"] = content_hash
+    return refusal
+
+
+def saga_id_reused(saga_id: str) -> AlreadyExists:
+    """The saga that exists runs another definition or was given another input."""
+    return AlreadyExists(
+        "SAGA_ID_REUSED",
+        f"saga {saga_id} exists with another definition or another input",
+        metadata={"saga_id": saga_id},
+    )
+
+
+def request_id_reused(request_id: str) -> AlreadyExists:
+    """The request id belongs to another verb."""
+    return AlreadyExists(
+        "REQUEST_ID_REUSED",
+        f"request_id {request_id} was used for something else",
+        metadata={"request_id": request_id},
+    )
+
+
+def verb_not_legal(kind: VerbKind, state: SagaState, explanation: str = "") -> NotNow:
+    """The verb is not legal now; says in which states it is."""
+    why = explanation or f"{RPCS[kind]} is not legal for a saga that is {state.value}"
+    allowed = [s.value for s, verbs in LEGAL_VERBS.items() if kind.value in verbs]
+    refusal = NotNow("VERB_NOT_LEGAL", why, state=state.value, allowed=allowed)
+    refusal.metadata["verb"] = RPCS[kind]
+    return refusal
+
+
+def verb_pending(request_id: str) -> Retry:
+    """The saga's owner has not decided yet."""
+    return Retry(
+        "VERB_PENDING",
+        f"it is posted, and the saga's owner has not decided yet; ask again as {request_id}",
+        metadata={"request_id": request_id},
+    )
+
+
+def step_not_found(steps: Sequence[str]) -> InvalidRequest:
+    """The saga's definition has no such step."""
+    expected = f"must be one of {', '.join(steps)}"
+    return InvalidRequest([FieldViolation("step", expected)], reason="STEP_NOT_FOUND")
+
+
+def definition_invalid(problems: Sequence[DefinitionProblem]) -> InvalidRequest:
+    """A definition that cannot be registered, with as many problems as fit an answer."""
+    violations: list[FieldViolation] = []
+    room = _ROOM_FOR_PROBLEMS
+    for problem in problems:
+        violation = _violation(problem)
+        room -= len(violation.description.encode())
+        if room < 0 and violations:
+            left = len(problems) - len(violations)
+            violations.append(FieldViolation("source", f"{left} more, see ValidateDefinition"))
+            break
+        violations.append(violation)
+    return InvalidRequest(violations, reason="DEFINITION_INVALID")
+
+
+def _violation(problem: DefinitionProblem) -> FieldViolation:
+    place = f"line {problem.line}, column {problem.column}"
+    text = f"{place}: {problem.reason}: {problem.message}\n{problem.excerpt}"
+    return FieldViolation(problem.path or "source", text[:1_000])

@@ -1,0 +1,227 @@
+"""saga.v1.SagaService: start sagas, look at them, steer them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from itertools import islice
+
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from typing_extensions import override
+
+from coordinator.api import paging, validate
+from coordinator.api.convert import event_message, listed_saga_message, saga_message, state_of
+from coordinator.api.explain import explain, legal_verbs
+from coordinator.api.ports import Sagas
+from coordinator.api.refusals import RPCS, translated
+from coordinator.api.start import Starts
+from coordinator.api.stored import LoadedSaga, StoredSagas
+from coordinator.api.verbs import Verbs
+from coordinator.core.evolve import open_steps
+from coordinator.definitions.base import Definitions
+from coordinator.journal.base import Reader, Verb, VerbKind
+from mesh.typed_grpc import Context
+from mesh.validation import refuse_if_any
+from protos.saga.v1 import saga_pb2 as pb
+from protos.saga.v1 import saga_pb2_grpc
+
+MAX_PATIENCE_SECONDS = 30.0
+"""How long a verb waits for the saga's owner when the client sets no deadline."""
+_TIME_TO_ANSWER_SECONDS = 0.2
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class SagaService(saga_pb2_grpc.SagaServiceServicer):
+    """Answers SagaService. `now_ms` is the engine's clock, `new_id` makes UUIDv7s."""
+
+    def __init__(
+        self,
+        sagas: Sagas,
+        reader: Reader,
+        definitions: Definitions,
+        *,
+        now_ms: Callable[[], int],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._reader = reader
+        self._now_ms = now_ms
+        self._new_id = new_id
+        self._stored = StoredSagas(reader, definitions, sagas)
+        self._starts = Starts(sagas, definitions, self._stored, new_id=new_id)
+        self._verbs = Verbs(sagas, reader, self._stored)
+
+    def _message(self, loaded: LoadedSaga) -> pb.Saga:
+        return saga_message(loaded.saga, loaded.version.input_type, now_ms=self._now_ms())
+
+    # --- start ----------------------------------------------------------------
+
+    @override
+    async def StartSaga(
+        self, request: pb.StartSagaRequest, context: Context
+    ) -> pb.StartSagaResponse:
+        """Start a saga, or find the one that the same request has started.
+
+        Raises:
+            InvalidRequest: with every field that is wrong; nothing was written.
+            NotFound: DEFINITION_NOT_FOUND.
+            AlreadyExists: SAGA_ID_REUSED.
+            Retry, Overloaded: not now; the same request may be sent again.
+        """
+        refuse_if_any(validate.start_violations(request))
+        with translated():
+            loaded = await self._starts.start(request, _traceparent())
+        return pb.StartSagaResponse(saga=self._message(loaded))
+
+    # --- look -----------------------------------------------------------------
+
+    @override
+    async def GetSaga(self, request: pb.GetSagaRequest, context: Context) -> pb.GetSagaResponse:
+        """Read one saga as it is on disk.
+
+        Raises:
+            NotFound: SAGA_NOT_FOUND.
+        """
+        return pb.GetSagaResponse(saga=self._message(await self._load(request.saga_id)))
+
+    @override
+    async def ExplainSaga(
+        self, request: pb.ExplainSagaRequest, context: Context
+    ) -> pb.ExplainSagaResponse:
+        """Say why a saga is where it is.
+
+        Raises:
+            NotFound: SAGA_NOT_FOUND.
+        """
+        saga = (await self._load(request.saga_id)).saga
+        return pb.ExplainSagaResponse(
+            explanation=explain(saga, now_ms=self._now_ms()),
+            legal_verbs=[RPCS[kind] for kind in legal_verbs(saga)],
+        )
+
+    async def _load(self, saga_id: str) -> LoadedSaga:
+        refuse_if_any(validate.saga_id_violations(saga_id))
+        with translated():
+            return await self._stored.load(saga_id)
+
+    @override
+    async def ListSagas(
+        self, request: pb.ListSagasRequest, context: Context
+    ) -> pb.ListSagasResponse:
+        """List sagas, newest first."""
+        refuse_if_any(validate.list_sagas_violations(request))
+        place = paging.read_token(request, paging.SAGA_PLACE)
+        with translated():
+            found = await self._reader.list_sagas(
+                definition=request.definition,
+                states=frozenset(state_of(state) for state in request.states),
+                keys=dict(request.keys),
+                before=(int(place[0]), place[1]) if place else None,
+                limit=paging.size(request) + 1,
+            )
+        sagas, token = paging.page(
+            request,
+            [listed_saga_message(stored) for stored in found],
+            lambda saga: f"{saga.create_time.ToMilliseconds()}/{saga.saga_id}",
+        )
+        return pb.ListSagasResponse(sagas=sagas, next_page_token=token)
+
+    @override
+    async def ListSagaEvents(
+        self, request: pb.ListSagaEventsRequest, context: Context
+    ) -> pb.ListSagaEventsResponse:
+        """List what has happened to a saga, oldest first.
+
+        Raises:
+            NotFound: SAGA_NOT_FOUND.
+        """
+        refuse_if_any(validate.list_events_violations(request))
+        place = paging.read_token(request, paging.EVENT_PLACE)
+        after = int(place[0]) if place else 0
+        with translated():
+            history = await self._stored.history(request.saga_id)
+        newer = (event_message(it.entry, it.saga) for it in islice(history, after, None))
+        events, token = paging.page(
+            request,
+            list(islice(newer, paging.size(request) + 1)),
+            lambda event: str(event.revision),
+        )
+        return pb.ListSagaEventsResponse(events=events, next_page_token=token)
+
+    @override
+    async def WatchSaga(
+        self, request: pb.WatchSagaRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchSagaResponse, None]:
+        """Stream the events of a saga after a revision, until the final one.
+
+        Raises:
+            NotFound: SAGA_NOT_FOUND.
+        """
+        refuse_if_any(validate.watch_violations(request))
+        with translated():
+            async with aclosing(self._stored.follow(request.saga_id)) as moments:
+                async for it in moments:
+                    if it.entry.revision > request.after_revision:
+                        yield pb.WatchSagaResponse(event=event_message(it.entry, it.saga))
+
+    # --- steer ----------------------------------------------------------------
+
+    @override
+    async def CancelSaga(
+        self, request: pb.CancelSagaRequest, context: Context
+    ) -> pb.CancelSagaResponse:
+        """Abort a RUNNING saga. Refusals: see `Verbs.ask`."""
+        loaded = await self._ask(VerbKind.CANCEL, request, context)
+        return pb.CancelSagaResponse(saga=self._message(loaded))
+
+    @override
+    async def RetrySaga(
+        self, request: pb.RetrySagaRequest, context: Context
+    ) -> pb.RetrySagaResponse:
+        """Let a STUCK saga go on. Refusals: see `Verbs.ask`."""
+        loaded = await self._ask(VerbKind.RETRY, request, context)
+        return pb.RetrySagaResponse(saga=self._message(loaded))
+
+    @override
+    async def SkipStep(self, request: pb.SkipStepRequest, context: Context) -> pb.SkipStepResponse:
+        """Mark a step of a STUCK saga as undone by hand. Refusals: see `Verbs.ask`."""
+        loaded = await self._ask(VerbKind.SKIP, request, context, step=request.step)
+        return pb.SkipStepResponse(saga=self._message(loaded))
+
+    @override
+    async def AbandonSaga(
+        self, request: pb.AbandonSagaRequest, context: Context
+    ) -> pb.AbandonSagaResponse:
+        """End a STUCK saga with its effects left open. Refusals: see `Verbs.ask`."""
+        loaded = await self._ask(VerbKind.ABANDON, request, context)
+        return pb.AbandonSagaResponse(
+            saga=self._message(loaded), open_steps=open_steps(loaded.saga)
+        )
+
+    async def _ask(
+        self, kind: VerbKind, request: validate.VerbRequest, context: Context, *, step: str = ""
+    ) -> LoadedSaga:
+        refuse_if_any(validate.verb_violations(request))
+        verb = Verb(
+            request_id=request.request_id or self._new_id(),
+            saga_id=request.saga_id,
+            kind=kind,
+            step=step,
+            actor=request.actor,
+            reason=request.reason,
+        )
+        with translated():
+            return await self._verbs.ask(verb, patience_seconds=_patience(context))
+
+
+def _traceparent() -> str:
+    """The span of this RPC as a W3C traceparent; empty when nothing is traced."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier.get("traceparent", "")
+
+
+def _patience(context: Context) -> float:
+    left = context.time_remaining()
+    if left is None:
+        return MAX_PATIENCE_SECONDS
+    return min(left - _TIME_TO_ANSWER_SECONDS, MAX_PATIENCE_SECONDS)

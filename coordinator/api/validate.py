@@ -1,0 +1,109 @@
+"""What is wrong with a request, all of it at once. Pure.
+
+Violations say what is expected and never repeat what was sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from coordinator.api import paging
+from coordinator.journal.limits import MAX_REVISION, storable_text
+from mesh.errors import FieldViolation
+from mesh.step import SAGA_ID_PATTERN, SAGA_STEP_PATTERN
+from mesh.validation import text_violations
+from protos.saga.v1 import saga_pb2 as pb
+
+MAX_INPUT_BYTES = 256 * 1024
+MAX_SOURCE_BYTES = 256 * 1024
+MAX_REASON = 1_024
+MAX_KEY = 1_024
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_STATES = frozenset(pb.SagaState.values()) - {pb.SAGA_STATE_UNSPECIFIED}
+
+VerbRequest: TypeAlias = (
+    pb.CancelSagaRequest | pb.RetrySagaRequest | pb.SkipStepRequest | pb.AbandonSagaRequest
+)
+
+
+def start_violations(request: pb.StartSagaRequest) -> Iterator[FieldViolation]:
+    """Everything that keeps StartSaga from being tried."""
+    if request.saga_id:
+        yield from saga_id_violations(request.saga_id)
+    yield from version_violations("definition", request.definition, request.definition_hash)
+    if not request.HasField("input"):
+        yield FieldViolation("input", "must be set, to the input that the definition takes")
+    elif len(request.input.value) > MAX_INPUT_BYTES:
+        yield FieldViolation("input", f"must have at most {MAX_INPUT_BYTES} bytes")
+
+
+def saga_id_violations(saga_id: str) -> Iterator[FieldViolation]:
+    """What is wrong with the id of a saga."""
+    if not SAGA_ID_PATTERN.fullmatch(saga_id):
+        yield FieldViolation("saga_id", f"must match {SAGA_ID_PATTERN.pattern}")
+
+
+def version_violations(field: str, name: str, content_hash: str) -> Iterator[FieldViolation]:
+    """What is wrong with a definition's name (in `field`) and the hash of one of its versions."""
+    yield from _name_violations(field, name)
+    if content_hash and not _HASH.fullmatch(content_hash):
+        yield FieldViolation("definition_hash", f"must match {_HASH.pattern}")
+
+
+def _name_violations(field: str, name: str) -> Iterator[FieldViolation]:
+    if not _NAME.fullmatch(name):
+        yield FieldViolation(field, f"must match {_NAME.pattern}")
+
+
+def list_sagas_violations(request: pb.ListSagasRequest) -> Iterator[FieldViolation]:
+    """What keeps a page of sagas from being read."""
+    yield from paging.page_violations(request, paging.SAGA_PLACE)
+    if request.definition:
+        yield from _name_violations("definition", request.definition)
+    for index, state in enumerate(request.states):
+        if state not in _STATES:
+            yield FieldViolation(f"states[{index}]", "must be a state of a saga")
+    for key, value in request.keys.items():
+        if len(key) > MAX_KEY or len(value) > MAX_KEY or not storable_text(key, value):
+            yield FieldViolation("keys", f"must have at most {MAX_KEY} characters each, no NUL")
+
+
+def watch_violations(request: pb.WatchSagaRequest) -> Iterator[FieldViolation]:
+    """What keeps a saga from being watched."""
+    yield from saga_id_violations(request.saga_id)
+    if not 0 <= request.after_revision <= MAX_REVISION:
+        yield FieldViolation("after_revision", f"must be 0 to {MAX_REVISION}")
+
+
+def list_events_violations(request: pb.ListSagaEventsRequest) -> Iterator[FieldViolation]:
+    """What keeps a page of events from being read."""
+    yield from saga_id_violations(request.saga_id)
+    yield from paging.page_violations(request, paging.EVENT_PLACE)
+
+
+def verb_violations(request: VerbRequest) -> Iterator[FieldViolation]:
+    """What is wrong with what is asked of a saga; operators say who they are, clients may."""
+    yield from saga_id_violations(request.saga_id)
+    if not request.reason.strip() or len(request.reason) > MAX_REASON:
+        yield FieldViolation("reason", f"must have 1 to {MAX_REASON} characters")
+    if request.actor or not isinstance(request, pb.CancelSagaRequest):
+        yield from text_violations("actor", request.actor)
+    if request.request_id:
+        yield from text_violations("request_id", request.request_id)
+    if isinstance(request, pb.SkipStepRequest) and not SAGA_STEP_PATTERN.fullmatch(request.step):
+        yield FieldViolation("step", f"must match {SAGA_STEP_PATTERN.pattern}")
+
+
+def list_definitions_violations(request: pb.ListDefinitionsRequest) -> Iterator[FieldViolation]:
+    """What keeps a page of definitions from being read."""
+    yield from paging.page_violations(request, paging.NAME_PLACE)
+
+
+def source_violations(source: str) -> Iterator[FieldViolation]:
+    """What is wrong with the text of a definition before it is read."""
+    if not source.strip() or len(source.encode()) > MAX_SOURCE_BYTES:
+        yield FieldViolation("source", f"must be YAML of 1 to {MAX_SOURCE_BYTES} bytes")
