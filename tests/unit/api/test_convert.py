@@ -33,7 +33,6 @@ def test_no_message_of_a_state_is_missing_here() -> None:
 
 
 def test_an_operators_word_is_shown_with_who_and_why() -> None:
-    story = given("a").done("a")
     story = given("a", "b").done("a").rejected("b").stuck().retried()
     event, _ = story.history[-1]
     message = convert.event_message(Entry(revision=5, event=event, commands=()), story.saga)

@@ -167,10 +167,7 @@ async def test_sagas_are_found_by_definition_state_and_keys(desk: Desk) -> None:
         (pb.ListSagasRequest(page_token="Z2FyYmFnZQ=="), ["page_token"]),
         (pb.ListSagasRequest(page_token="\N{SNOWMAN}"), ["page_token"]),
         (pb.ListSagasRequest(definition="No Name"), ["definition"]),
-        (
-            pb.ListSagasRequest(states=[pb.SAGA_STATE_RUNNING, NO_STATE, UNHEARD]),
-            ["states[1]", "states[2]"],
-        ),
+        (pb.ListSagasRequest(states=[NO_STATE, UNHEARD]), ["states[0]", "states[1]"]),
         (pb.ListSagasRequest(keys={"a\0": "b"}), ["keys"]),
         (pb.ListSagasRequest(keys={"a": "b" * 1_025}), ["keys"]),
         (pb.ListSagasRequest(page_size=-1, page_token="x"), ["page_size", "page_token"]),

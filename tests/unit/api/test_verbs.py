@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import deepcopy
 
 import pytest
 
@@ -211,8 +212,7 @@ async def test_a_verb_that_is_not_well_formed_changes_nothing(
     desk: Desk, rpc: str, changes: dict[str, str], field: str
 ) -> None:
     await desk.start()
-    request = type(VERBS[rpc])()
-    request.CopyFrom(VERBS[rpc])
+    request = deepcopy(VERBS[rpc])
     for name, value in changes.items():
         setattr(request, name, value)
     with pytest.raises(InvalidRequest) as refusal:
