@@ -11,6 +11,7 @@ Instances that start together queue on an advisory lock, so the second one finds
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import alembic.command
 from alembic import context
@@ -19,6 +20,8 @@ from sqlalchemy import NullPool, create_engine, text
 
 from mesh.postgres import driver_url, translated_errors
 
+_ALEMBIC = threading.Lock()
+"""Alembic keeps what it is doing in a module: two upgrades in one process would mix."""
 _LOCK = text("SELECT pg_advisory_lock(hashtextextended(:name, 0))")
 
 
@@ -32,9 +35,9 @@ async def migrate(dsn: str, package: str) -> None:
 
 
 def _upgrade(dsn: str, package: str) -> None:
-    version_table = f"{package}_version"
+    version_table = f"{package.replace('.', '_')}_version"
     engine = create_engine(driver_url(dsn), poolclass=NullPool)
-    with translated_errors(), engine.connect() as connection:
+    with _ALEMBIC, translated_errors(), engine.connect() as connection:
         connection.execute(_LOCK, {"name": version_table})  # held until this session ends
         connection.commit()
         config = Config()

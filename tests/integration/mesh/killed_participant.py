@@ -1,7 +1,7 @@
 """A participant process that kills itself (SIGKILL) at the n-th of its writes.
 
-It runs one call of a guarded step. Its engines count every statement, savepoint and commit, each
-once before and once after it is sent; at the chosen one the process is gone, as by `kill -9`.
+It runs one call of a guarded step. Its engine counts every statement and every end of a transaction;
+after the chosen one the process is gone, as by `kill -9`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ ANSWERED = 0
 """Exit code of a call that was answered, with OK or with a rejection."""
 
 _MOMENTS = (
-    "before_cursor_execute",
-    "after_cursor_execute",
-    "commit",
+    "after_cursor_execute",  # which is as good as before the next one
     "checkin",  # committed or rolled back, and nothing answered yet
 )
 
