@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from coordinator.participants.base import Contract, Contracts, ParticipantUnreachable
+from coordinator.participants.reflection import ServedTwice, check_served_once
 
 log = structlog.get_logger(__name__)
 
@@ -28,16 +29,25 @@ class Routing:
         self._unreachable: frozenset[str] = frozenset()
 
     async def refresh(self) -> None:
-        """Ask every participant once."""
+        """Ask every participant once.
+
+        Raises:
+            ServedTwice: it is not clear whom to call for a step; the routes stay as they were.
+        """
         heard = list(await self._contracts.fetch())
-        self._route([answer for answer in heard if isinstance(answer, Contract)])
+        contracts = [answer for answer in heard if isinstance(answer, Contract)]
+        check_served_once(contracts)
+        self._route(contracts)
         self._tell(frozenset(str(e) for e in heard if isinstance(e, ParticipantUnreachable)))
 
     async def run(self) -> None:
         """Refresh until cancelled."""
         while True:
-            await self.refresh()
             await asyncio.sleep(self._every_seconds)
+            try:
+                await self.refresh()
+            except ServedTwice as conflict:
+                log.error("participants.served_twice", why=str(conflict))  # noqa: TRY400 - no bug
 
     def _tell(self, unreachable: frozenset[str]) -> None:
         for words in unreachable - self._unreachable:

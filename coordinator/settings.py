@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from coordinator.participants.addresses import parse_participants
 from mesh.settings import ServiceSettings
 
 SHIPPED_DEFINITIONS = Path(__file__).parent / "definitions"
@@ -46,3 +47,9 @@ class Settings(ServiceSettings):
     max_sagas: int = Field(
         default=100_000, ge=1, description="sagas in memory above which no new one is started"
     )
+
+    @field_validator("participants")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        parse_participants(value)
+        return value
