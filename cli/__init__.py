@@ -1,0 +1,11 @@
+"""The `saga` command: a client of the coordinator's public API and nothing else.
+
+exit code  meaning
+0          done; for `watch`: the saga COMPLETED
+1          the coordinator refused, or a definition has errors
+2          wrong usage, or a file that cannot be used
+3          the coordinator is away
+4          the watched saga ended, but not as COMPLETED
+"""
+
+from __future__ import annotations
