@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from google.protobuf.any_pb2 import Any
-from google.protobuf.descriptor_pool import Default
+from google.protobuf.descriptor_pool import Default, DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.wrappers_pb2 import StringValue
 
@@ -89,6 +89,8 @@ class KnownDefinitions:
     versions: list[CompiledDefinition] = field(default_factory=list)
     refused: Sequence[DefinitionProblem] = ()
     away: bool = False
+    types: DescriptorPool = field(default_factory=DescriptorPool)
+    """What participants' messages look like; our own process has no stubs of them."""
 
     def _reach(self) -> list[CompiledDefinition]:
         if self.away:
@@ -121,7 +123,7 @@ class KnownDefinitions:
 
     async def descriptors(self) -> DescriptorLookup:
         self._reach()
-        return DescriptorLookup([Default()])
+        return DescriptorLookup([self.types, Default()])
 
 
 @dataclass
