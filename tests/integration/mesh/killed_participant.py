@@ -1,6 +1,6 @@
 """A participant process that kills itself (SIGKILL) at the n-th of its writes.
 
-It runs one call of a guarded step. Its engine counts every statement and every end of a transaction;
+It runs one call of a guarded step. Its engine counts statements and ends of transactions, and
 after the chosen one the process is gone, as by `kill -9`.
 """
 
