@@ -24,6 +24,7 @@ from mesh.errors import (
     NotFound,
     NotNow,
     Overloaded,
+    RecordMissing,
     Retry,
 )
 
@@ -96,6 +97,15 @@ def definition_not_found(name: str, content_hash: str) -> NotFound:
     )
     refusal.metadata["definition_hash"] = content_hash
     return refusal
+
+
+def definition_missing(saga_id: str, content_hash: str) -> RecordMissing:
+    """The version that a saga is pinned to is not in the store."""
+    return RecordMissing(
+        "DEFINITION_MISSING",
+        f"saga {saga_id} is pinned to definition {content_hash}, which is not stored",
+        metadata={"saga_id": saga_id, "definition_hash": content_hash},
+    )
 
 
 def saga_id_reused(saga_id: str) -> AlreadyExists:

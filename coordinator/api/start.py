@@ -15,11 +15,7 @@ from coordinator.api.refusals import saga_id_reused
 from coordinator.api.stored import LoadedSaga, StoredSagas
 from coordinator.api.versions import find_version
 from coordinator.core.model import RequestNotBuildable
-from coordinator.definitions.base import (
-    DefinitionRefused,
-    Definitions,
-    InputRefused,
-)
+from coordinator.definitions.base import DefinitionRefused, Definitions, InputRefused
 from coordinator.journal.base import RevisionConflict
 from mesh.errors import NotFound
 from protos.saga.v1 import saga_pb2 as pb

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from coordinator.api.ports import Sagas
-from coordinator.api.refusals import definition_not_found, saga_not_found
+from coordinator.api.refusals import definition_missing, saga_not_found
 from coordinator.core import evolve
 from coordinator.core.model import Saga
 from coordinator.definitions.base import CompiledDefinition, Definitions
@@ -47,6 +47,7 @@ class StoredSagas:
 
         Raises:
             NotFound: SAGA_NOT_FOUND.
+            RecordMissing: DEFINITION_MISSING; so do the others.
         """
         stored, version = await self._find(saga_id)
         entries = ((entry.event, entry.commands) for entry in stored.entries)
@@ -90,7 +91,7 @@ class StoredSagas:
             raise saga_not_found(saga_id)
         version = await self._definitions.load(stored.definition_hash)
         if version is None:
-            raise definition_not_found(stored.definition, stored.definition_hash)
+            raise definition_missing(saga_id, stored.definition_hash)
         return stored, version
 
 

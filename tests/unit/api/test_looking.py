@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from coordinator.core.model import FailureKind, SagaState
-from mesh.errors import InvalidRequest, NotFound, Retry
+from mesh.errors import InvalidRequest, NotFound, RecordMissing, Retry
 from protos.saga.v1 import saga_pb2 as pb
 from tests.unit.api.desk import Desk, caller, compiled
 from tests.unit.engine.world import EPOCH_MS, World, failed
@@ -273,6 +273,6 @@ async def test_a_revision_that_cannot_be_is_refused(desk: Desk, revision: int) -
 async def test_a_saga_whose_definition_is_gone_says_so(desk: Desk) -> None:
     await desk.start()
     desk.definitions.versions.clear()
-    with pytest.raises(NotFound) as refusal:
+    with pytest.raises(RecordMissing) as refusal:
         await desk.get()
-    assert refusal.value.reason == "DEFINITION_NOT_FOUND"
+    assert refusal.value.reason == "DEFINITION_MISSING"
