@@ -1,6 +1,6 @@
 """The journal's port: what is durable, who may write it, and when.
 
-Contract, for every implementation (`tests/contract/test_journal.py` holds each to it):
+Contract, for every implementation (`tests/contract/journal/` holds each to it):
 
 Append
 - `append` queues one event with its commands and returns at once; `done` hears of it exactly once,

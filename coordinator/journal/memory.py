@@ -116,7 +116,7 @@ class MemoryJournal:
         if lease is not None and store.holds(lease):
             waiting.in_doubt = True
             return store.write(lease, waiting.append, waiting.row)
-        if waiting.in_doubt and store.has(waiting.row):
+        if waiting.in_doubt and lease is not None and store.has(waiting.row, lease):
             return None
         return LeaseLost("the lease is not held")
 

@@ -98,9 +98,8 @@ class MemoryStore:
     def write(self, lease: Lease, append: Append, row: Row) -> AppendError | None:
         """Write one append under a lease that is held."""
         saga = self._sagas.get(row.saga_id)
-        if saga is not None and self.has(row):
-            ours = row.revision > 1 or saga.epoch == lease.epoch
-            return None if ours else RevisionConflict(f"saga {row.saga_id} was started elsewhere")
+        if self.has(row, lease):
+            return None
         if row.revision != (len(saga.rows) if saga else 0) + 1:
             return RevisionConflict(f"revision {row.revision} does not follow in {row.saga_id}")
         if saga is None:
@@ -112,10 +111,12 @@ class MemoryStore:
             self._decide(append.verb_id, VerbOutcome(VerbState.ACCEPTED))
         return None
 
-    def has(self, row: Row) -> bool:
-        """Whether exactly this event is kept."""
+    def has(self, row: Row, lease: Lease) -> bool:
+        """Whether exactly this event is kept, a first one in a saga of this lease."""
         saga = self._sagas.get(row.saga_id)
-        return saga is not None and row in saga.rows[row.revision - 1 : row.revision]
+        if saga is None or (row.revision == 1 and saga.epoch != lease.epoch):
+            return False
+        return row in saga.rows[row.revision - 1 : row.revision]
 
     def claim(self, lease: Lease, limit: int) -> Sequence[StoredSaga]:
         """Give the lease unfinished sagas that no live lease owns."""
@@ -129,6 +130,7 @@ class MemoryStore:
 
     def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
         """One unfinished saga of this lease."""
+        check_texts(saga_id)
         saga = self._sagas.get(saga_id)
         if saga is None or saga.state.final or saga.epoch != lease.epoch:
             return None
@@ -194,6 +196,7 @@ class MemoryStore:
 
     def refuse_verb(self, lease: Lease | None, request_id: str, explanation: str) -> None:
         """Refuse a verb that this lease may decide."""
+        check_texts(request_id)
         post = self._posts.get(request_id)
         if post is not None and self._decidable(post, lease):
             self._decide(request_id, VerbOutcome(VerbState.REFUSED, clean(explanation)))

@@ -1,0 +1,72 @@
+"""The pooled side of the journal: everything but appends, in transactions of SQLAlchemy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+import mesh.postgres
+from coordinator.journal.base import JournalUnavailable
+from mesh.errors import Conflict, Retry
+
+KEEPALIVE: Mapping[str, int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""Notices in seconds that the other end is gone."""
+
+_SETTINGS = {
+    "synchronous_commit": "on",
+    "lock_timeout": "5s",
+    "statement_timeout": "10s",
+    "idle_in_transaction_session_timeout": "2s",
+}
+
+
+def create_engine(dsn: str, *, pool_size: int) -> AsyncEngine:
+    """An engine of at most `pool_size` sessions that a frozen process cannot keep locks with."""
+    return create_async_engine(
+        mesh.postgres.driver_url(dsn),
+        isolation_level="READ COMMITTED",
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"options": session_options(_SETTINGS), **KEEPALIVE},
+    )
+
+
+def session_options(settings: Mapping[str, str]) -> str:
+    """Settings as libpq's `options`."""
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that commits when the block ends.
+
+    Raises:
+        JournalUnavailable: the database is away or busy with another transaction on the same rows;
+            at the end of the block that leaves open whether it has happened.
+    """
+    try:
+        async with mesh.postgres.transaction(engine) as tx:
+            yield tx
+    except (Retry, Conflict) as error:
+        raise JournalUnavailable(error.message) from error
+
+
+def snapshot(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine, whose transactions see one moment of the database."""
+    return engine.execution_options(isolation_level="REPEATABLE READ")
+
+
+def autocommit(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine, every statement a transaction of its own, which no client can leave open."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")

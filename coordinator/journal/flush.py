@@ -1,0 +1,248 @@
+"""One group commit as one statement: one round trip, one transaction, all of it or nothing.
+
+The lease is checked by the statement itself, so no client can freeze between check and commit. Its
+row is locked FOR KEY SHARE: renewing changes no key and never waits, ending the lease does.
+
+An event is inserted only if it follows the newest one on disk, which settles conflicts, repetitions
+and gaps by one look into the index; everything else in the statement builds on what was inserted.
+Two coordinators that start the same saga at the same moment meet at the primary key: the statement
+of the later one fails with a unique violation and finds the saga when it is run again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import NamedTuple
+
+from psycopg import AsyncConnection
+
+from coordinator.journal.base import Append, Lease
+from coordinator.journal.codec import Row, clean_keys
+from coordinator.journal.packing import (
+    NULL,
+    BytesArray,
+    IntegerArray,
+    JsonbArray,
+    PackedArray,
+    TextArray,
+    TimeArray,
+    pack_bytes,
+    pack_integer,
+    pack_jsonb,
+    pack_text,
+    pack_time,
+)
+
+SETTINGS = {
+    "synchronous_commit": "on",
+    "statement_timeout": "5s",
+    "idle_in_transaction_session_timeout": "2s",
+    # A plan made while the tables are small must stay good: index look-ups, nothing else.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+"""Of the session that runs these statements."""
+
+_WRITE = """
+WITH lease AS MATERIALIZED (
+  SELECT FROM saga.instance
+  WHERE instance_id = %(instance_id)s AND epoch = %(epoch)s AND expire_time > clock_timestamp()
+  FOR KEY SHARE
+), written AS (
+  INSERT INTO saga.saga_event
+    (saga_id, revision, time, kind, step, attempt, payload, commands, state)
+  SELECT new.*
+  FROM lease, unnest(
+    %(saga_ids)s, %(revisions)s, %(times)s, %(kinds)s, %(steps)s, %(attempts)s, %(payloads)s,
+    %(commands)s, %(states)s
+  ) AS new (saga_id, revision, time, kind, step, attempt, payload, commands, state)
+  WHERE new.revision - 1 = coalesce((
+    SELECT newest.revision FROM saga.saga_event AS newest
+    WHERE newest.saga_id = new.saga_id ORDER BY newest.revision DESC LIMIT 1
+  ), 0)
+  RETURNING saga_id, revision, time, state
+), started AS (
+  INSERT INTO saga.saga
+    (saga_id, definition, definition_hash, keys, state, create_time, update_time, owner, epoch)
+  SELECT new.*, new.create_time, %(instance_id)s, %(epoch)s
+  FROM lease, unnest(
+    %(started_ids)s, %(definitions)s, %(definition_hashes)s, %(keys)s, %(started_states)s,
+    %(create_times)s
+  ) AS new (saga_id, definition, definition_hash, keys, state, create_time)
+  ON CONFLICT (saga_id) DO NOTHING
+), moved AS (
+  UPDATE saga.saga
+  SET state = written.state, update_time = written.time, finish_time = CASE
+    WHEN written.state IN ('COMPLETED', 'COMPENSATED', 'ABANDONED') THEN written.time
+  END
+  FROM written
+  WHERE saga.saga_id = written.saga_id AND written.revision > 1 AND written.state IS NOT NULL
+), accepted AS (
+  UPDATE saga.saga_inbox
+  SET state = 'ACCEPTED', decide_time = clock_timestamp()
+  FROM written, unnest(%(accepting_ids)s, %(verb_ids)s) AS verb (saga_id, request_id)
+  WHERE saga_inbox.request_id = verb.request_id AND saga_inbox.state = 'PENDING'
+    AND written.saga_id = verb.saga_id AND saga_inbox.saga_id = verb.saga_id
+)
+SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM written)
+"""
+
+_COMPARE = """
+SELECT coalesce(
+  (kept.time, kept.kind, kept.step, kept.attempt, kept.payload, kept.commands)
+  = (told.time, told.kind, told.step, told.attempt, told.payload, told.commands)
+  AND (told.revision > 1 OR saga.epoch = %(epoch)s), false)
+FROM unnest(
+  %(saga_ids)s, %(revisions)s, %(times)s, %(kinds)s, %(steps)s, %(attempts)s, %(payloads)s,
+  %(commands)s
+) WITH ORDINALITY
+  AS told (saga_id, revision, time, kind, step, attempt, payload, commands, place)
+LEFT JOIN saga.saga_event AS kept USING (saga_id, revision)
+LEFT JOIN saga.saga ON saga.saga_id = kept.saga_id
+ORDER BY told.place
+"""
+
+_AWAIT_LOST_WRITES = "SELECT FROM saga.instance WHERE instance_id = %(instance_id)s FOR UPDATE"
+
+_EVENT: Mapping[str, type[PackedArray]] = {
+    "saga_ids": TextArray,
+    "revisions": IntegerArray,
+    "times": TimeArray,
+    "kinds": TextArray,
+    "steps": TextArray,
+    "attempts": IntegerArray,
+    "payloads": BytesArray,
+    "commands": BytesArray,
+    "states": TextArray,
+}
+_START: Mapping[str, type[PackedArray]] = {
+    "started_ids": TextArray,
+    "definitions": TextArray,
+    "definition_hashes": TextArray,
+    "keys": JsonbArray,
+    "started_states": TextArray,
+    "create_times": TimeArray,
+}
+_VERB: Mapping[str, type[PackedArray]] = {"accepting_ids": TextArray, "verb_ids": TextArray}
+
+
+class Packed(NamedTuple):
+    """One append, ready to be a place in each of the statement's arrays."""
+
+    saga_id: str
+    event: tuple[bytes, ...]
+    start: tuple[bytes, ...] | None
+    """Of its first event only."""
+    verb: tuple[bytes, ...] | None
+    size: int
+    """Bytes, roughly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one statement did."""
+
+    held: bool
+    """Whether the lease was held; nothing was written otherwise."""
+    events: int
+    """How many of the events were new and followed their sagas' newest."""
+
+
+def pack(append: Append, row: Row) -> Packed:
+    """Pack an append.
+
+    Raises:
+        struct.error, ValueError: PostgreSQL has no place for it.
+    """
+    saga_id = pack_text(row.saga_id)
+    state = pack_text(append.saga.state.value) if append.state_changed else NULL
+    event = (
+        saga_id,
+        pack_integer(row.revision),
+        pack_time(row.time_ms),
+        pack_text(row.kind),
+        pack_text(row.step),
+        pack_integer(row.attempt),
+        pack_bytes(row.payload),
+        pack_bytes(row.commands),
+        state,
+    )
+    return Packed(
+        saga_id=row.saga_id,
+        event=event,
+        start=_pack_start(append, event) if row.revision == 1 else None,
+        verb=(saga_id, pack_text(append.verb_id)) if append.verb_id else None,
+        size=len(row.payload) + len(row.commands) + 200,
+    )
+
+
+def _pack_start(append: Append, event: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    saga_id, _, time, *_ = event
+    definition = append.saga.definition
+    return (
+        saga_id,
+        pack_text(definition.name),
+        pack_text(definition.hash),
+        pack_jsonb(json.dumps(clean_keys(append.saga.keys))),
+        pack_text(append.saga.state.value),
+        time,
+    )
+
+
+async def write(connection: AsyncConnection, lease: Lease, group: Sequence[Packed]) -> Written:
+    """Write a group, all or nothing, under a lease.
+
+    Raises:
+        psycopg.Error: nothing was written, or it was not answered.
+    """
+    # Sorted, so that two coordinators that start the same sagas cannot block each other.
+    parameters = _lease(lease) | _events(sorted(group, key=attrgetter("saga_id")))
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(_WRITE, parameters, prepare=True)
+    held, events = await cursor.fetchone() or (0, 0)
+    return Written(held=held == 1, events=events)
+
+
+async def compare(
+    connection: AsyncConnection, lease: Lease, group: Sequence[Packed]
+) -> Sequence[bool]:
+    """Say of each event of a group whether it is on disk, a first one in a saga of this lease.
+
+    Raises:
+        psycopg.Error: it was not answered.
+    """
+    parameters = _lease(lease) | _events(group)
+    cursor = await connection.execute(_COMPARE, parameters)
+    return [same for (same,) in await cursor.fetchall()]
+
+
+async def await_lost_writes(connection: AsyncConnection, lease: Lease) -> None:
+    """Return once no statement under this lease is in progress whose answer was lost."""
+    await connection.execute(_AWAIT_LOST_WRITES, _lease(lease))
+
+
+def _lease(lease: Lease) -> dict[str, object]:
+    return {"instance_id": lease.instance_id, "epoch": lease.epoch}
+
+
+def _events(group: Sequence[Packed]) -> dict[str, PackedArray]:
+    return {
+        **_arrays(_EVENT, [packed.event for packed in group]),
+        **_arrays(_START, [packed.start for packed in group if packed.start]),
+        **_arrays(_VERB, [packed.verb for packed in group if packed.verb]),
+    }
+
+
+def _arrays(
+    kinds: Mapping[str, type[PackedArray]], places: Sequence[tuple[bytes, ...]]
+) -> dict[str, PackedArray]:
+    columns = zip(*places, strict=True) if places else ((),) * len(kinds)
+    return {
+        name: kind.of(column) for (name, kind), column in zip(kinds.items(), columns, strict=True)
+    }

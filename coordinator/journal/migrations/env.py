@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from mesh.migrate import run_migrations
+
+run_migrations()
