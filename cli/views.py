@@ -46,7 +46,7 @@ def step_row(step: saga_pb2.StepProgress) -> Sequence[str]:
         saga_pb2.StepState.Name(step.state).removeprefix("STEP_STATE_"),
         str(step.attempt) if step.attempt else "",
         time_text(step.next_attempt_time) if waits else "",
-        _failure(step.failure) if step.HasField("failure") else "",
+        _words(step.failure) if step.HasField("failure") else "",
     )
 
 
@@ -59,7 +59,7 @@ def event_line(event: saga_pb2.SagaEvent) -> str:
     if event.attempt:
         parts.append(f"{_direction(event.direction)} {event.attempt}")
     if event.HasField("failure"):
-        parts.append(f"({_failure(event.failure)})")
+        parts.append(f"({_words(event.failure)})")
     if event.actor or event.note:
         parts.append(f"by {event.actor or 'nobody'}: {event.note}")
     return " ".join(parts + [_command(command) for command in event.commands])
@@ -75,6 +75,9 @@ def _direction(direction: saga_pb2.Direction) -> str:
 
 
 def _failure(failure: saga_pb2.Failure) -> str:
-    place = f"{failure.step}: " if failure.step else ""
-    words = f": {failure.message}" if failure.message else ""
-    return f"{place}{failure.reason or failure.code}{words}"
+    return f"{failure.step}: {_words(failure)}" if failure.step else _words(failure)
+
+
+def _words(failure: saga_pb2.Failure) -> str:
+    name = failure.reason or failure.code
+    return f"{name}: {failure.message}" if failure.message else name

@@ -105,7 +105,7 @@ def test_a_saga_is_shown_with_every_step(saga: Saga, coordinator: StandIn) -> No
         "order_id=order-1",
         "aborted: charge_payment: CARD_DECLINED: no",
         "create_order\torder.v1.CreateOrder\tCOMPENSATED\t1\t\t",
-        "charge_payment\t\tREJECTED\t\t\tcharge_payment: CARD_DECLINED: no",
+        "charge_payment\t\tREJECTED\t\t\tCARD_DECLINED: no",
     ]
 
 
