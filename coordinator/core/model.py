@@ -204,4 +204,4 @@ class Saga:
     keys: Mapping[str, str] = field(default_factory=dict)
     """Searchable values taken from the input."""
     traceparent: str = ""
-    """W3C trace context that every span of the saga belongs to; empty when unsampled."""
+    """W3C trace context that every span of the saga belongs to; empty when it is not traced."""

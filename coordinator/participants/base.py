@@ -34,7 +34,7 @@ class Attempt:
     """A participant refuses a Do that arrives later; None for Compensate."""
     non_retryable_reasons: frozenset[str] = frozenset()
     traceparent: str = ""
-    """Trace context of the saga, parent of this attempt's span; empty when unsampled."""
+    """Trace context of the saga, parent of this attempt's span; empty when it is not traced."""
     link_span_id: str = ""
     """Span of the Do that this Compensate undoes; empty when there is none."""
 
