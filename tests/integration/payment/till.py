@@ -107,9 +107,9 @@ class Till:
         )
         return answer
 
-    async def done(self) -> None:
+    async def done(self, token: str = VISA) -> None:
         """Do, asked again while its outcome is unknown; fails after 10 attempts."""
-        await _repeated(self.do)
+        await _repeated(lambda: self.do(token))
 
     async def compensate(self, response: payment_pb2.ChargePaymentResponse | None = None) -> None:
         """One attempt of Compensate."""
