@@ -30,7 +30,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 MAX_DETAIL_BYTES = 4096
-_MAX_TEXT = 1024
+_MAX_TEXT_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,24 +184,32 @@ class RecordMissing(MeshError):
 
 
 def to_status(error: MeshError, *, domain: str) -> status_pb2.Status:
-    """The error as a `google.rpc.Status` whose details stay under 4 kB.
+    """The error as a `google.rpc.Status` that stays under 4 kB; what does not fit is left out.
 
     `domain` names the service that refuses, such as inventory.v1.
     """
     if isinstance(error, Rejected) and error.stored is not None:
         return error.stored
-    status = status_pb2.Status(code=error.code.value[0], message=error.message[:_MAX_TEXT])
-    info = error_details_pb2.ErrorInfo(
-        reason=error.reason,
-        domain=domain,
-        metadata={key: value[:_MAX_TEXT] for key, value in error.metadata.items()},
-    )
-    for detail in (info, *error.details()):
+    status = status_pb2.Status(code=error.code.value[0], message=_cut(error.message))
+    for detail in (_error_info(error, domain), *error.details()):
         packed = any_pb2.Any()
-        packed.Pack(detail)
-        if status.ByteSize() + packed.ByteSize() <= MAX_DETAIL_BYTES:
+        packed.Pack(detail, deterministic=True)
+        if status.ByteSize() + packed.ByteSize() < MAX_DETAIL_BYTES:
             status.details.append(packed)
     return status
+
+
+def _error_info(error: MeshError, domain: str) -> error_details_pb2.ErrorInfo:
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=domain)
+    for key, value in error.metadata.items():
+        info.metadata[key] = _cut(value)
+        if info.ByteSize() > MAX_DETAIL_BYTES // 2:
+            del info.metadata[key]
+    return info
+
+
+def _cut(text: str) -> str:
+    return text.encode(errors="replace")[:_MAX_TEXT_BYTES].decode(errors="ignore")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ Reflection = Callable[[Sequence[str]], Any]
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second process on the port fails instead of taking half the calls
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    # A client may ping during a long call, to notice that we are gone, without being hung up on.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
 )
 _log = structlog.stdlib.get_logger()
 

@@ -227,6 +227,21 @@ async def test_a_twin_that_waits_too_long_is_told_to_ask_again(
     assert await counts(engine) == (1, 1)
 
 
+async def test_a_caller_that_gives_up_leaves_nothing_behind(engine: AsyncEngine) -> None:
+    step = CreateOrder()
+    step.pause = Pause()
+    doing = asyncio.create_task(do(engine, step))
+    await step.pause.reached()
+    twin = asyncio.create_task(do(engine))
+
+    doing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await doing
+    assert isinstance(await twin, Response)
+    assert await counts(engine) == (1, 1)
+
+
 async def test_sessions_wait_and_idle_no_longer_than_they_should(engine: AsyncEngine) -> None:
     limits = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "10s"}
     async with engine.connect() as connection:

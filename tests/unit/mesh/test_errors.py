@@ -61,11 +61,24 @@ def test_an_invalid_request_lists_its_fields() -> None:
     assert request.field_violations[0].field == "items[2].quantity"
 
 
-def test_details_stay_under_four_kilobytes() -> None:
-    metadata = {f"key{number}": "x" * 2_000 for number in range(10)}
-    status = to_status(Conflict("STEP_BUSY", "y" * 100_000, metadata=metadata), domain="order.v1")
+@pytest.mark.parametrize("letter", ["y", "ü", "𝄞", "\ud800"])
+def test_however_much_there_is_to_say_the_reason_arrives_within_four_kilobytes(letter: str) -> None:
+    metadata = {f"key{number}": letter * 2_000 for number in range(10)}
+    status = to_status(Conflict("STEP_BUSY", letter * 100_000, metadata=metadata), domain="o.v1")
 
     assert status.ByteSize() <= MAX_DETAIL_BYTES
+    info = detail(status, error_details_pb2.ErrorInfo())
+    assert (info.reason, info.domain) == ("STEP_BUSY", "o.v1")
+    assert status.message
+
+
+def test_violations_that_do_not_fit_are_left_out_and_the_reason_stays() -> None:
+    violations = [FieldViolation(f"items[{number}]", "x" * 100) for number in range(1_000)]
+
+    status = to_status(InvalidRequest(violations), domain="order.v1")
+
+    assert status.ByteSize() <= MAX_DETAIL_BYTES
+    assert detail(status, error_details_pb2.ErrorInfo()).reason == "INVALID_REQUEST"
 
 
 def test_a_client_reads_the_reason_and_the_delay() -> None:
