@@ -39,7 +39,7 @@ async def play(scenario: Scenario, mesh: Mesh, shop: Shop, screen: Screen) -> bo
     """Place one order, show its saga, and read the stores; True when its promise held."""
     screen.headline(scenario.title, scenario.promise)
     before = await read_stock(mesh, CATALOGUE)
-    await scenario.before(mesh)
+    await scenario.before(mesh, screen.say)
     placed = await shop.place(scenario.cart, scenario.card)
     state = await _follow(scenario, mesh, shop, screen, placed.saga_id)
     order = await shop.order(placed.order_id)
@@ -62,7 +62,7 @@ async def _follow(scenario: Scenario, mesh: Mesh, shop: Shop, screen: Screen, sa
             aclosing(shop.watch(saga_id)) as events,
             asyncio.TaskGroup() as tasks,
         ):
-            tasks.create_task(scenario.meanwhile(mesh))
+            tasks.create_task(scenario.meanwhile(mesh, screen.say))
             state = (await screen.follow(steps, events)).state
     except* TimeoutError as late:
         screen.say(f"  gave up waiting: {late.exceptions[0]}")

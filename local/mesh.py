@@ -22,7 +22,7 @@ from local.mongo import Mongo
 from local.ports import HOST, Ports
 from local.postgres import Postgres
 from local.processes import Process
-from local.service import serves_grpc, serves_http, service
+from local.service import runs_sagas, serves_grpc, serves_http, service
 
 PARTICIPANTS = ("order", "inventory", "payment", "fulfillment")
 POSTGRES_DATABASES = {
@@ -72,7 +72,8 @@ class Mesh:
             await _all(process.start() for process in (self.postgres, self.mongodb, self.sandbox))
             for database in POSTGRES_DATABASES.values():
                 await self.postgres.create_database(database)
-            await _all(process.start() for process in self.services.values())
+            await _all(self.services[name].start() for name in PARTICIPANTS)
+            await self.services["coordinator"].start()  # it asks them all what they serve
         except BaseException:
             await self.stop()
             raise
@@ -106,11 +107,13 @@ class Mesh:
         )
 
     def _service(self, name: str) -> Process:
+        port: int = getattr(self.ports, name)
+        coordinates = name == "coordinator"
         return service(
             name,
-            "coordinator" if name == "coordinator" else f"{name}_svc",
+            name if coordinates else f"{name}_svc",
             folder=self.folder / "logs",
-            ready=serves_grpc(getattr(self.ports, name)),
+            ready=runs_sagas(port, "place-order") if coordinates else serves_grpc(port),
             env=self._settings(name),
         )
 
@@ -121,7 +124,8 @@ class Mesh:
             settings["POSTGRES_DSN"] = self.dsn(name)
         match name:
             case "coordinator":
-                settings["PARTICIPANTS"] = ",".join(map(self.address, PARTICIPANTS))
+                found = (f"{each}={self.address(each)}" for each in PARTICIPANTS)
+                settings["PARTICIPANTS"] = ",".join(found)
                 settings["CONSOLE_PORT"] = str(self.ports.console)
                 settings["INSTANCE_ID"] = "coordinator-1"
             case "order":

@@ -13,11 +13,13 @@ import sys
 import warnings
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
 from local.ports import HOST
 from local.processes import Process
+from local.until import until
 
 with warnings.catch_warnings():
     # Its import warns where XDG_RUNTIME_DIR is unset; we use no runtime folder of it.
@@ -53,12 +55,23 @@ class Postgres(Process):
             StartFailed: see `Process.start`.
         """
         await asyncio.to_thread(self._wheel.ensure_pgdata_inited)
+        await until(self._is_let_go, seconds=self.start_seconds)
         await super().start()
 
     async def create_database(self, name: str) -> str:
         """Create a database unless it is there, and return its DSN."""
         await create_database(self.dsn(), name)
         return self.dsn(name)
+
+    async def _is_let_go(self) -> bool:
+        """Whether a killed server is quite gone; beside its zombie the next refuses to start."""
+        try:
+            last = psutil.Process(
+                int((self._wheel.pgdata / "postmaster.pid").read_text().split()[0])
+            )
+            return last.status() != psutil.STATUS_ZOMBIE
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return True
 
     async def _answers(self) -> bool:
         try:

@@ -104,11 +104,6 @@ class Process:
         await asyncio.to_thread(self._child.wait)
         await until(_gone(family), seconds=self.stop_seconds)
 
-    async def restart(self) -> None:
-        """Stop it if it runs, and start it again as it was."""
-        await self.stop()
-        await self.start()
-
     def _spawn(self) -> subprocess.Popen[bytes]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:

@@ -16,26 +16,28 @@ _HELD_UP_MS = 1_000
 """Long enough to be found in progress on a busy machine, and shorter than any time limit."""
 
 
-Arrangement = Callable[[Mesh], Coroutine[object, object, None]]
+Say = Callable[[str], None]
+"""Tells the audience."""
+Arrangement = Callable[[Mesh, Say], Coroutine[object, object, None]]
 
 
-async def nothing(_: Mesh) -> None:
+async def nothing(_mesh: Mesh, _say: Say) -> None:
     """Let the saga run undisturbed."""
 
 
-async def kill_payment(mesh: Mesh) -> None:
-    """Kill the payment service while the provider takes the money, and start it again."""
-    await _kill_while_charging(mesh, "payment")
-
-
-async def kill_coordinator(mesh: Mesh) -> None:
-    """Kill the coordinator while it waits for the payment, and start it again."""
-    await _kill_while_charging(mesh, "coordinator")
-
-
-async def hold_up_charge(mesh: Mesh) -> None:
+async def hold_up_charge(mesh: Mesh, _say: Say) -> None:
     """Let the provider take its time."""
     await Sandbox(mesh.sandbox_url).slow_down(_HELD_UP_MS)
+
+
+async def kill_payment(mesh: Mesh, say: Say) -> None:
+    """Kill the payment service while the provider takes the money, and start it again."""
+    await _kill_while_charging(mesh, "payment", say)
+
+
+async def kill_coordinator(mesh: Mesh, say: Say) -> None:
+    """Kill the coordinator while it waits for the payment, and start it again."""
+    await _kill_while_charging(mesh, "coordinator", say)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +88,12 @@ SCENARIOS = (
 )
 
 
-async def _kill_while_charging(mesh: Mesh, victim: str) -> None:
+async def _kill_while_charging(mesh: Mesh, victim: str, say: Say) -> None:
     sandbox = Sandbox(mesh.sandbox_url)
     if not await sandbox.until_charging():
         raise TimeoutError("the charge never reached the provider")
     await mesh.services[victim].kill()
+    say(f"  SIGKILL of {victim} while the provider takes the money")
     await sandbox.slow_down(0)
     await mesh.services[victim].start()
+    say(f"  {victim} is back")

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import httpx
 
 from local.ports import HOST
 from local.processes import Process
 from local.until import Check
 from mesh.serving import is_serving
+from protos.saga.v1 import saga_pb2, saga_pb2_grpc
 
 _ROOT = str(Path(__file__).parents[1])
 
@@ -40,6 +43,24 @@ def serves_grpc(port: int) -> Check:
 
     async def ready() -> bool:
         return await asyncio.to_thread(is_serving, f"{HOST}:{port}")
+
+    return ready
+
+
+def runs_sagas(port: int, definition: str) -> Check:
+    """Whether the coordinator there is ready and has this definition to run."""
+    serving = serves_grpc(port)
+
+    async def ready() -> bool:
+        if not await serving():
+            return False
+        async with grpc.aio.insecure_channel(f"{HOST}:{port}") as channel:
+            stub = saga_pb2_grpc.DefinitionServiceStub(channel)
+            try:
+                await stub.GetDefinition(saga_pb2.GetDefinitionRequest(name=definition))
+            except grpc.aio.AioRpcError:
+                return False
+        return True
 
     return ready
 

@@ -35,18 +35,14 @@ class Shop:
     def __init__(self, channel: Callable[[str], grpc.aio.Channel]) -> None:
         self.orders = order_pb2_grpc.OrderServiceStub(channel("order"))
         self.inventory = inventory_pb2_grpc.InventoryServiceStub(channel("inventory"))
-        self.sagas = saga_pb2_grpc.SagaServiceStub(channel("coordinator"))
+        coordinator = channel("coordinator")
+        self.sagas = saga_pb2_grpc.SagaServiceStub(coordinator)
+        self.definitions = saga_pb2_grpc.DefinitionServiceStub(coordinator)
 
     async def place(self, cart: Cart, card: str) -> order_pb2.PlaceOrderResponse:
         """Place an order; its saga is at work when this returns."""
-        request = order_pb2.PlaceOrderRequest(
-            request_id=str(uuid7()),
-            customer_id="ada",
-            items=[_item(product, quantity) for product, quantity in cart.items()],
-            payment_method=card,
-        )
         answer: order_pb2.PlaceOrderResponse = await self.orders.PlaceOrder(
-            request, wait_for_ready=True, timeout=_CALL_SECONDS
+            order_request(cart, card), wait_for_ready=True, timeout=_CALL_SECONDS
         )
         return answer
 
@@ -108,6 +104,16 @@ async def open_shop(address: Callable[[str], str]) -> AsyncIterator[Shop]:
     finally:
         for opened in channels:
             await opened.close(None)
+
+
+def order_request(cart: Cart, card: str) -> order_pb2.PlaceOrderRequest:
+    """A new order, with a request id of its own."""
+    return order_pb2.PlaceOrderRequest(
+        request_id=str(uuid7()),
+        customer_id="ada",
+        items=[_item(product, quantity) for product, quantity in cart.items()],
+        payment_method=card,
+    )
 
 
 def total(cart: Cart) -> int:
