@@ -72,8 +72,14 @@ def _one(database: Database, collection: str, where: Document) -> Document | Non
     found = database.get((collection, where["_id"]))
     if found is None:
         return None
-    matches = all(_holds(_get(found, path), condition) for path, condition in where.items())
-    return found if matches else None
+    return found if all(_matches(found, *condition) for condition in where.items()) else None
+
+
+def _matches(document: Document, path: str, condition: Any) -> bool:  # noqa: ANN401 - likewise
+    if path == "$expr":
+        field, value = condition["$eq"]
+        return bool(_get(document, field.removeprefix("$")) == value)
+    return _holds(_get(document, path), condition)
 
 
 def _holds(value: Any, condition: Any) -> bool:  # noqa: ANN401 - a value of a document

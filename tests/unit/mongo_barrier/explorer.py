@@ -13,6 +13,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from mesh.barrier.mongo_operations import STOCK
@@ -34,9 +35,8 @@ class World:
     """Who acts on what, what may happen meanwhile, and what must always be true."""
 
     actors: Mapping[str, MakeScript]
+    """Neighbours with equal scripts are alike: who of them stands where makes no difference."""
     database: Database
-    alike: int = 0
-    """How many of the last actors are the same: who of them stands where makes no difference."""
     levels: Sequence[tuple[str, int]] = ()
     """Product and how many of it somebody may make available at any moment."""
     fault: Callable[[Database, Sequence[Answer]], str]
@@ -68,9 +68,9 @@ class _Search:
         self._world = world
         self._names = list(world.actors)
         self._crashes = [f"{name} crashes" for name in self._names]
-        self._scripts = [Unrolled(make, recognise) for make in world.actors.values()]
-        self._alike_from = len(self._scripts) - world.alike
-        self._scripts[self._alike_from :] = self._scripts[-1:] * world.alike
+        unrolled = {make: Unrolled(make, recognise) for make in world.actors.values()}
+        self._scripts = [unrolled[make] for make in world.actors.values()]
+        self._alike = [len(list(group)) for _, group in groupby(self._scripts)]
         self._databases: list[Database] = []
         self._numbers: dict[str, int] = {}
         self._performed: dict[tuple[int, str], tuple[int, str, Any]] = {}
@@ -107,8 +107,11 @@ class _Search:
             yield (number, *state[1:]), "stock is set"
 
     def _ordered(self, state: State) -> State:
-        first = self._alike_from + 1
-        return (*state[:first], *sorted(state[first:]))
+        places, first = [state[0]], 1
+        for size in self._alike:
+            places += sorted(state[first : first + size])
+            first += size
+        return tuple(places)
 
     def _act(self, state: State, actor: int) -> State:
         database, name, result = self._perform(state, actor)

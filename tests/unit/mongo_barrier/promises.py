@@ -41,21 +41,18 @@ def world(
     *,
     items: Mapping[str, int],
     stock: Mapping[str, int],
-    dos: int = 2,
+    responses: Sequence[bytes] = (b"one", b"two"),
     compensates: int = 1,
     levels: Sequence[tuple[str, int]] = (),
 ) -> World:
-    """Dos of one demand, Compensates of it, and a stock that may change."""
-    actors: dict[str, MakeScript] = {}
-    for number in range(dos):
-        asked = demand(items, response=f"held by {number}".encode())
-        actors[f"do {number}"] = partial(algorithm.do, asked)
+    """A Do for each response, Compensates of it, and a stock that may change."""
+    do = {it: partial(algorithm.do, demand(items, response=it)) for it in responses}
+    actors: dict[str, MakeScript] = {f"do {n}": do[it] for n, it in enumerate(responses)}
     compensate = partial(algorithm.compensate, CALL, answered=False)
     actors |= {f"compensate {number}": compensate for number in range(compensates)}
     return World(
         actors=actors,
         database={(STOCK, product): _stock(product, n) for product, n in stock.items()},
-        alike=compensates,
         levels=levels,
         fault=lambda database, answers: (
             broken_promise(items, database, answers) or lie(items, database)

@@ -1,0 +1,112 @@
+"""What a cut connection does: nothing is answered that is not known, nothing is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+from pymongo import AsyncMongoClient
+
+from inventory_svc.service import InventoryService
+from inventory_svc.steps import ReserveStock
+from inventory_svc.store import StockStore, ready
+from mesh.barrier.mongo import MongoBarrier
+from mesh.errors import Retry
+from mesh.step import GuardedStep, StepCall
+from protos.inventory.v1 import inventory_pb2
+from tests.integration.inventory.warehouse import reserve
+from tests.integration.inventory.wire import Wire, wire_to
+
+CALL = StepCall(saga_id="saga-1", step="reserve_stock")
+ORDER = reserve([("apple", 1), ("pear", 2)])
+
+Client = AsyncMongoClient[dict[str, Any]]
+
+
+@pytest_asyncio.fixture
+async def wire(mongodb_uri: str) -> AsyncIterator[Wire]:
+    async with wire_to(mongodb_uri) as wire:
+        yield wire
+
+
+@pytest_asyncio.fixture
+async def client(wire: Wire) -> AsyncIterator[Client]:
+    client: Client = AsyncMongoClient(wire.uri, retryWrites=False, serverSelectionTimeoutMS=300)
+    async with client:
+        yield client
+
+
+@pytest.fixture
+def store(client: Client, mongo_database: str) -> StockStore:
+    return StockStore(client[mongo_database])
+
+
+@pytest.fixture
+def reserve_stock(client: Client, mongo_database: str) -> GuardedStep:
+    return MongoBarrier(client[mongo_database]).guard(ReserveStock())
+
+
+async def insist(ask: Callable[[], Awaitable[Message]]) -> Message:
+    """Ask as the coordinator does, until there is an answer."""
+    while True:
+        try:
+            return await ask()
+        except Retry:
+            continue
+
+
+@pytest.mark.parametrize("command", ["insert", "update"])
+async def test_a_do_whose_write_was_not_answered_is_unknown_and_goes_on_when_asked_again(
+    wire: Wire, store: StockStore, reserve_stock: GuardedStep, command: str
+) -> None:
+    for product in ("apple", "pear"):
+        await store.set_available(product, 5)
+    wire.lose_answer_to = command
+
+    with pytest.raises(Retry) as caught:
+        await reserve_stock.do(CALL, ORDER)
+    assert caught.value.reason == "DATABASE_UNAVAILABLE"
+
+    await insist(lambda: reserve_stock.do(CALL, ORDER))
+    assert [(it.available, it.reserved) for it in await store.page("", 9)] == [(4, 1), (3, 2)]
+
+
+async def test_a_compensate_whose_write_was_not_answered_gives_back_once(
+    wire: Wire, store: StockStore, reserve_stock: GuardedStep
+) -> None:
+    for product in ("apple", "pear"):
+        await store.set_available(product, 5)
+    await reserve_stock.do(CALL, ORDER)
+    compensation = inventory_pb2.ReserveStockCompensation(request=ORDER)
+    wire.lose_answer_to = "update"
+
+    with pytest.raises(Retry):
+        await reserve_stock.compensate(CALL, compensation)
+
+    await insist(lambda: reserve_stock.compensate(CALL, compensation))
+    assert [(it.available, it.reserved) for it in await store.page("", 9)] == [(5, 0), (5, 0)]
+
+
+async def test_while_the_database_is_away_everybody_is_asked_to_come_back(
+    wire: Wire, client: Client, store: StockStore, reserve_stock: GuardedStep
+) -> None:
+    await store.set_available("apple", 5)
+    service = InventoryService(store)
+    wire.is_cut = True
+
+    with pytest.raises(Retry):
+        await service.GetStock(inventory_pb2.GetStockRequest(product_id="apple"), None)
+    with pytest.raises(Retry):
+        await service.SetStock(inventory_pb2.SetStockRequest(product_id="apple"), None)
+    with pytest.raises(Retry):
+        await service.ListStock(inventory_pb2.ListStockRequest(), None)
+    with pytest.raises(Retry):
+        await reserve_stock.do(CALL, ORDER)
+    with pytest.raises(Retry):
+        await ready(client)()
+
+    wire.is_cut = False
+    await insist(lambda: service.GetStock(inventory_pb2.GetStockRequest(product_id="apple"), None))
