@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from coordinator.definitions.nodes import Scalar
 
-_ANCHOR = re.compile(r"(?:&\S*\s+)?")
-_OPENING = re.compile(r"""[|>][^\r\n]*|["']|""")
+_ANCHOR = re.compile(r"(?:&[^ \t\r\n,\[\]{}]*\s+)?")
+_OPENING = re.compile(r"""[|>][^\r\n\x85\u2028\u2029]*|["']|""")
 _CHARACTERS = {
     '"': re.compile(r"""\\(?:x.{2}|u.{4}|U.{8}|\r\n|.)|[^\\"]""", re.DOTALL),
     "'": re.compile(r"''|[^']"),
@@ -26,9 +26,12 @@ def offset_in_yaml(scalar: Scalar, position: int) -> int:
     """The offset in the YAML of a position in the scalar's text; its end is a position too."""
     visible = list(_visible(scalar.raw))
     before = sum(not character.isspace() for character in scalar.text[:position])
-    if scalar.text[position : position + 1].strip() or (visible and not before):
-        return scalar.offset + visible[before]
-    return scalar.offset + (visible[before - 1] + 1 if visible else 0)
+    if not visible:
+        return scalar.offset
+    # Within bounds, also where a line break of an odd kind hides a character.
+    if before == 0 or scalar.text[position : position + 1].strip():
+        return scalar.offset + visible[min(before, len(visible) - 1)]
+    return scalar.offset + visible[min(before, len(visible)) - 1] + 1
 
 
 def _visible(raw: str) -> Iterator[int]:

@@ -82,7 +82,7 @@ class CheckedExpression:
         source = self._types.get(read.operand.id, "")
         path = _path(read.operand)
         target = message.removeprefix("."), entry.field
-        operand = ".".join(e.ident.name or e.select.field for e in path)
+        operand = ".".join(e.ident.name or e.select.field or "(...)" for e in path)
         return Copy(self._positions[path[0].id], target, (source, read.field), operand)
 
 

@@ -9,8 +9,8 @@ of type ERROR and by a RuntimeError; `Expression` is the one place that knows bo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_optional
@@ -102,20 +102,30 @@ def compile_expression(text: str, scope: Scope, *, gives: str | None) -> Express
     Raises:
         ExpressionRefused: with every complaint.
     """
+    start = len(text) - len(text.lstrip())
     try:
         program = _environment(scope).compile(text)
     except RuntimeError as error:
         found = complaints_of(str(error), text, scope)
-        unknown_types = gives is None or not scope.complete
-        raise ExpressionRefused(
-            *(c for c in found if not (unknown_types and c.reason == "UNKNOWN_TYPE"))
-        ) from None
+        raise ExpressionRefused(*_worth_saying(found, scope, gives, start)) from None
     given = _shown(program.return_type())
     if gives not in (None, given) and (scope.complete or given != "dyn"):
-        position = len(text) - len(text.lstrip())
         message = f"expected {gives}, given {given}"
-        raise ExpressionRefused(Complaint(position, "TYPE_MISMATCH", message))
+        raise ExpressionRefused(Complaint(start, "TYPE_MISMATCH", message))
     return Expression(program, scope)
+
+
+def _worth_saying(
+    found: Iterable[Complaint], scope: Scope, gives: str | None, start: int
+) -> Iterator[Complaint]:
+    """Nothing about unknown types where types are missing; of the whole, the type expected."""
+    for complaint in found:
+        if complaint.reason != "UNKNOWN_TYPE":
+            yield complaint
+        elif gives is not None and scope.complete:
+            whole = complaint.position == start
+            expected = f"expected {gives}: " if whole else ""
+            yield replace(complaint, message=expected + complaint.message)
 
 
 def _environment(scope: Scope) -> cel.Env:

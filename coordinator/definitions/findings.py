@@ -60,9 +60,12 @@ class Findings:
         return tuple(sorted(self._warnings, key=lambda w: (w.line, w.column)))
 
     def faulty(self, path: str) -> bool:
-        """Whether a problem is known at a path or inside it."""
-        inside = (f"{path}.", f"{path}[")
-        return any(p.path == path or p.path.startswith(inside) for p in self._problems)
+        """Whether a problem is known at a path, inside it, or of what it should be read from."""
+        return any(
+            _is_in(problem.path, path)
+            or (problem.reason == "WRONG_SHAPE" and _is_in(path, problem.path))
+            for problem in self._problems
+        )
 
     def refuse(self) -> None:
         """End here if anything is wrong.
@@ -78,6 +81,10 @@ class Findings:
         while path and path not in self._nodes:
             path = _LAST_PART.sub("", path)
         return self._nodes[path].offset if path in self._nodes else 0
+
+
+def _is_in(path: str, whole: str) -> bool:
+    return not whole or path == whole or path.startswith((f"{whole}.", f"{whole}["))
 
 
 def _cut(message: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from coordinator.core.model import COMPENSATION_RETRY, RetryPolicy, Step
@@ -113,20 +113,23 @@ class _Linker:
                 offset = offset_in_yaml(node, found.position)
                 self._findings.problem(path, found.reason, found.message, offset=offset)
             return None
-        for copy in expression.checked.copies():
-            if self._optional(*copy.source) and self._has_presence(*copy.target):
-                offset = offset_in_yaml(node, copy.position)
-                self._findings.warning(path, _warning(copy), offset=offset)
+        for copy in filter(self._loses, expression.checked.copies()):
+            offset = offset_in_yaml(node, copy.position)
+            self._findings.warning(path, _warning(copy), offset=offset)
         return expression
 
-    def _optional(self, message: str, field: str) -> bool:
-        """Whether a field can be unset, and says so in the proto (`optional`, or a oneof)."""
-        read = self._pool.FindMessageTypeByName(message).fields_by_name[field]
-        return read.has_presence and (read.containing_oneof is not None or not read.message_type)
+    def _loses(self, copy: Copy) -> bool:
+        """Whether a field that says in the proto that it can be unset makes another one set."""
+        read, written = self._field(*copy.source), self._field(*copy.target)
+        if not (read and written and read.has_presence and written.has_presence):
+            return False
+        return read.containing_oneof is not None or read.message_type is None
 
-    def _has_presence(self, message: str, field: str) -> bool:
-        written = self._pool.FindMessageTypeByName(message).fields_by_name[field]
-        return written.has_presence
+    def _field(self, message: str, name: str) -> FieldDescriptor | None:
+        try:
+            return self._pool.FindMessageTypeByName(message).fields_by_name[name]
+        except KeyError:
+            return None
 
 
 def _warning(copy: Copy) -> str:

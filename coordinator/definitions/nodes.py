@@ -86,12 +86,19 @@ def read_nodes(text: str) -> Node:
         raise _invalid(error.start, "a character that Unicode does not allow in text") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _invalid(mark.index if mark else 0, error.problem or "not YAML") from error
+        raise _invalid(mark.index if mark else 0, _explained(error)) from error
     except YAMLError as error:
         raise _invalid(getattr(error, "position", 0), "a character that YAML forbids") from error
     except (ValueError, OverflowError, AssertionError) as error:
         # The parser lets these through for escapes and %YAML versions out of range.
         raise _invalid(0, f"not YAML: {error}") from error
+
+
+def _explained(error: MarkedYAMLError) -> str:
+    message = str(error.problem or "not YAML")
+    if message.startswith("mapping values"):
+        return f"{message}; write an expression on lines of its own, after `request: |`"
+    return message
 
 
 def _invalid(offset: int, message: str) -> Unreadable:

@@ -127,7 +127,7 @@ class _Reader:
         for key, value in node.entries:
             if not isinstance(key, Scalar):
                 message = f"a field's name is text, not {_called(key)}"
-                self._findings.problem(path, "WRONG_SHAPE", message, offset=key.offset)
+                self._findings.problem(path, "BAD_NAME", message, offset=key.offset)
             elif key.text in seen:
                 self._twice(path, key.text, key.offset)
             else:

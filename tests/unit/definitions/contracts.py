@@ -72,7 +72,8 @@ def _compiled(protos: tuple[tuple[str, str], ...]) -> bytes:
         output = Path(folder, "set")
         names = [f"{name}.proto" for name, _ in protos]
         site = sysconfig.get_paths()["purelib"]
-        arguments = ["protoc", f"-I{folder}", f"-I{site}", "--include_imports", f"-o{output}"]
+        paths = [f"-I{path}" for path in (folder, site, f"{site}/grpc_tools/_proto")]
+        arguments = ["protoc", *paths, "--include_imports", f"-o{output}"]
         assert _protoc([*arguments, *names]) == 0
         return output.read_bytes()
 
