@@ -97,8 +97,9 @@ class Process:
         if self._child is None or self._child.poll() is not None:
             return
         child = psutil.Process(self._child.pid)
-        family = [*child.children(recursive=True), child]
-        for process in reversed(family):  # the parent first, that it may not mend its family
+        child.suspend()  # no more children while they are counted
+        family = [child, *child.children(recursive=True)]
+        for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         await asyncio.to_thread(self._child.wait)
