@@ -41,6 +41,7 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
 )
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
 
 _WELL_KNOWN = {
     module.DESCRIPTOR.name: module.DESCRIPTOR.serialized_pb
@@ -161,7 +162,7 @@ def build_pool(files: FileDescriptorSet) -> DescriptorPool:
 def _normal(content: bytes) -> FileDescriptorProto:
     try:
         file = FileDescriptorProto.FromString(content)
-    except ValueError as error:  # DecodeError is one
+    except DecodeError as error:
         raise DescriptorsInvalid(f"a file descriptor does not parse: {error}") from error
     if file.name in _WELL_KNOWN:
         return FileDescriptorProto.FromString(_WELL_KNOWN[file.name])

@@ -74,9 +74,7 @@ class _Needs:
 
     def _find_input(self, input_type: str) -> None:
         for contract in self._offer.contracts:
-            other = Descriptors()
-            other.add(contract.participant, contract.files)
-            if other.defines(input_type):
+            if _may_define(contract, input_type):
                 self._paths.setdefault(contract.participant, "input")
                 self._add(contract)
                 return
@@ -105,3 +103,13 @@ class _Needs:
                 " build both from one contract"
             )
             self._findings.problem(self._paths[conflict.other], "CONTRACT_CONFLICT", message)
+
+
+def _may_define(contract: Contract, symbol: str) -> bool:
+    """Whether a contract defines a symbol, or cannot be read."""
+    descriptors = Descriptors()
+    try:
+        descriptors.add(contract.participant, contract.files)
+    except DescriptorsInvalid:
+        return True
+    return descriptors.defines(symbol)
