@@ -38,7 +38,11 @@ def create_engine(dsn: str, *, pool_size: int) -> AsyncEngine:
         pool_timeout=5,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"options": session_options(_SETTINGS), **KEEPALIVE},
+        connect_args={
+            "application_name": "journal pool",
+            "options": session_options(_SETTINGS),
+            **KEEPALIVE,
+        },
     )
 
 

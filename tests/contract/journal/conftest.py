@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import pytest_asyncio
+from psycopg import AsyncConnection
+from uuid_utils import uuid7
 
+from local.postgres import create_database
 from tests.contract.journal.harness import Instance, MemoryRig, PostgresRig, Rig
 
 
@@ -16,10 +20,23 @@ def memory_rig() -> Rig:
     return MemoryRig()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def journal_dsn(_postgres_server: str) -> AsyncIterator[str]:
+    """DSN of one database for all of these tests: making one for each takes most of the time."""
+    name = f"journal_{uuid7().hex}"
+    await create_database(_postgres_server, name)
+    yield urlunsplit(urlsplit(_postgres_server)._replace(path=f"/{name}"))
+    async with await AsyncConnection.connect(_postgres_server, autocommit=True) as connection:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest_asyncio.fixture
-async def postgres_rig(postgres_dsn: str) -> AsyncIterator[Rig]:
+async def postgres_rig(journal_dsn: str) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as cleanup:
-        yield PostgresRig(postgres_dsn, cleanup)
+        yield PostgresRig(journal_dsn, cleanup)
+    async with await AsyncConnection.connect(journal_dsn) as connection:
+        for table in ("saga_inbox", "saga_event", "saga", "instance", "definition"):
+            await connection.execute(f"DELETE FROM saga.{table}")
 
 
 @pytest.fixture(params=["memory", "postgres"])

@@ -98,11 +98,9 @@ class PostgresRig:
     async def join(self, instance_id: str) -> Instance:
         url = urlsplit(self._dsn)
         link = Link(url.hostname or "localhost", url.port or 5432)
-        server = await asyncio.start_server(link.forward, "127.0.0.1", 0)
-        self._cleanup.callback(server.close)
+        await self._cleanup.enter_async_context(link)
         credentials, _, _ = url.netloc.rpartition("@")
-        port = server.sockets[0].getsockname()[1]
-        through = url._replace(netloc=f"{credentials}@127.0.0.1:{port}")
+        through = url._replace(netloc=f"{credentials}@127.0.0.1:{link.port}")
         journal = PostgresJournal(urlunsplit(through))
         await journal.open()
         self._cleanup.push_async_callback(journal.close)

@@ -1,0 +1,175 @@
+"""What only a real server shows of group commits: transactions, locks, lost connections."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from psycopg import AsyncConnection
+
+from coordinator.core.events import Started
+from coordinator.journal.base import LeaseLost, RevisionConflict, Unwritable
+from coordinator.journal.postgres import PostgresJournal
+from tests.contract.journal.harness import LONG, Instance, begun, finished
+from tests.integration.journal.conftest import Database
+
+_TRANSACTIONS = "SELECT count(DISTINCT xmin::text), count(*) FROM saga.saga_event"
+
+
+async def _start_elsewhere(connection: AsyncConnection, saga_id: str) -> None:
+    """Insert a saga's first event in a transaction that stays open: whoever starts it waits."""
+    await connection.execute(
+        """
+        INSERT INTO saga.saga_event
+          (saga_id, revision, time, kind, step, attempt, state, payload, commands)
+        VALUES (%s, 1, now(), 'STARTED', '', 0, 'RUNNING', '', '')
+        """,
+        [saga_id],
+    )
+
+
+async def test_appends_that_are_ready_together_are_one_transaction(
+    database: Database, mine: Instance
+) -> None:
+    await mine.write(*(begun(f"s{number}").append for number in range(20)))
+    assert await database.rows(_TRANSACTIONS) == [(1, 20)]
+
+
+async def test_what_arrives_during_a_group_commit_is_the_next_one(
+    database: Database, mine: Instance
+) -> None:
+    blocker = await database.connect()
+    await _start_elsewhere(blocker, "s0")
+    first = mine.queue(begun("s0").append)
+    await database.until_waiting("Lock")
+    rest = [mine.queue(begun(f"s{number}").append) for number in range(1, 20)]
+    await blocker.rollback()
+    assert await asyncio.gather(first, *rest) == [None] * 20
+    assert await database.rows(_TRANSACTIONS) == [(2, 20)]
+
+
+async def test_a_start_that_meets_another_start_at_the_same_moment_is_a_conflict(
+    database: Database, mine: Instance
+) -> None:
+    blocker = await database.connect()
+    await _start_elsewhere(blocker, "s1")
+    told = [mine.queue(begun(saga_id).append) for saga_id in ("s0", "s1", "s2")]
+    await database.until_waiting("Lock")
+    await blocker.commit()
+    first, error, last = await asyncio.gather(*told)
+    assert (first, last) == (None, None)
+    assert isinstance(error, RevisionConflict)
+
+
+async def test_a_renewal_does_not_wait_for_the_group_commit_in_progress(
+    database: Database, mine: Instance
+) -> None:
+    blocker = await database.connect()
+    await _start_elsewhere(blocker, "s1")
+    told = mine.queue(begun("s1").append)
+    await database.until_waiting("Lock")
+    await mine.journal.renew_lease(mine.lease, LONG)
+    assert not told.done()
+    await blocker.rollback()
+    assert await told is None
+
+
+async def test_a_claim_waits_for_the_dead_instances_group_commit_and_sees_it(
+    database: Database, mine: Instance
+) -> None:
+    other = await database.rig.join("other")
+    blocker = await database.connect()
+    await _start_elsewhere(blocker, "s1")
+    told = mine.queue(begun("s1").append)
+    await database.until_waiting("Lock")
+    await database.rig.expire(mine.lease)
+    claim = asyncio.create_task(other.journal.claim(other.lease, 10))
+    await database.until_waiting("Lock", application="journal pool")
+    assert not claim.done()
+    await blocker.rollback()
+    assert await told is None
+    (claimed,) = await claim
+    assert claimed.saga_id == "s1"
+
+
+async def test_a_connection_cut_before_the_commit_is_followed_by_a_commit(
+    database: Database, mine: Instance
+) -> None:
+    first, second, third = finished("s1")
+    await mine.tell(first)
+    blocker = await database.connect()
+    await _start_elsewhere(blocker, "s2")
+    told = [mine.queue(append) for append in (second, begun("s2").append)]
+    backend = await database.until_waiting("Lock")
+    await database.rows("SELECT pg_terminate_backend(%s)", backend)
+    await blocker.rollback()
+    assert await asyncio.gather(*told) == [None, None]
+    await mine.tell(third)
+    assert await database.rows("SELECT saga_id, revision FROM saga.saga_event ORDER BY 1, 2") == [
+        ("s1", 1),
+        ("s1", 2),
+        ("s1", 3),
+        ("s2", 1),
+    ]
+
+
+async def test_a_lock_that_is_held_too_long_delays_and_loses_nothing(
+    database: Database, mine: Instance
+) -> None:
+    blocker = await database.connect()
+    await _start_elsewhere(blocker, "s1")
+    told = mine.queue(begun("s1").append)
+    backend = await database.until_waiting("Lock")
+    await database.rows("SELECT pg_cancel_backend(%s)", backend)  # as statement_timeout does
+    while mine.journal.available:
+        await asyncio.sleep(0)
+    await blocker.rollback()
+    assert await told is None
+    assert mine.journal.available
+
+
+async def test_data_that_postgresql_refuses_is_found_among_many_and_named_without_its_content(
+    database: Database, mine: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = begun("guilty")
+    await mine.tell(told.append)
+    secret = Started(time_ms=1, input_bytes=b"4242424242424242", keys={"card": "4242"})
+    impossible = replace(
+        told.append, event=secret, saga=replace(told.append.saga, revision=2), state_changed=False
+    )
+    too_long = begun("".join(f"{number:04x}" for number in range(2_000))).append
+    sagas = [begun(f"s{number:02}") for number in range(30)]
+    appends = [saga.append for saga in sagas]
+    answers = await mine.write(*appends[:7], impossible, *appends[7:20], too_long, *appends[20:])
+    assert [place for place, answer in enumerate(answers) if answer is not None] == [7, 21]
+    for place in (7, 21):
+        assert isinstance(answers[place], Unwritable)
+        assert "4242" not in str(answers[place])
+    assert "4242" not in capsys.readouterr().out
+    assert await database.rows("SELECT count(*) FROM saga.saga WHERE saga_id < 't'") == [(31,)]
+    await mine.tell(told.done("a"), *(saga.done("a") for saga in sagas))
+
+
+async def test_closing_writes_what_is_queued_and_refuses_what_comes_after(
+    database: Database, mine: Instance
+) -> None:
+    told = [mine.queue(begun(f"s{number}").append) for number in range(50)]
+    assert isinstance(mine.journal, PostgresJournal)
+    await mine.journal.close()
+    assert await asyncio.gather(*told) == [None] * 50
+    (error,) = await mine.write(begun("late").append)
+    assert isinstance(error, LeaseLost)
+    assert await database.rows("SELECT count(*) FROM saga.saga") == [(50,)]
+
+
+async def test_closing_without_the_server_refuses_what_is_queued(mine: Instance) -> None:
+    mine.link.cut()
+    first = mine.queue(begun("s1").append)
+    while mine.journal.available:
+        await asyncio.sleep(0)
+    second = mine.queue(begun("s2").append)
+    assert isinstance(mine.journal, PostgresJournal)
+    await mine.journal.close()
+    for told in (first, second):
+        assert isinstance(await told, LeaseLost)

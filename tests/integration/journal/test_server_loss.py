@@ -1,0 +1,93 @@
+"""The server stopped, killed, and a connection ended in the middle of a commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+from psycopg import AsyncConnection
+
+from coordinator.core.model import SagaState
+from coordinator.journal.base import JournalUnavailable
+from coordinator.journal.postgres import PostgresJournal
+from local.ports import free_port
+from local.postgres import Postgres
+from tests.contract.journal.harness import LONG, PostgresRig, finished
+from tests.integration.journal.conftest import Database
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Postgres]:
+    """A server of these tests' own, to be mistreated."""
+    async with Postgres(tmp_path_factory.mktemp("postgres"), free_port()) as running:
+        yield running
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_work_resumes_by_itself_when_the_server_is_back(server: Postgres, end: str) -> None:
+    async with AsyncExitStack() as cleanup:
+        rig = PostgresRig(await server.create_database(f"loss_{end}"), cleanup)
+        mine = await rig.join("mine")
+        sagas = [finished(f"s{number}") for number in range(10)]
+        assert await mine.write(*(saga[0] for saga in sagas)) == [None] * 10
+        written = [mine.queue(saga[1]) for saga in sagas[:5]]
+        await getattr(server, end)()
+        waiting = [mine.queue(saga[1]) for saga in sagas[5:]]
+        while mine.journal.available:
+            await asyncio.sleep(0)
+        with pytest.raises(JournalUnavailable):
+            await mine.journal.load("s1")
+        await server.start()
+        assert await asyncio.gather(*written, *waiting) == [None] * 10
+        assert mine.journal.available
+        await mine.journal.renew_lease(mine.lease, LONG)
+        assert await mine.write(*(saga[2] for saga in sagas)) == [None] * 10
+        for number in range(10):
+            stored = await mine.journal.load(f"s{number}")
+            assert stored is not None
+            assert (stored.revision, stored.state) == (3, SagaState.COMPLETED)
+
+
+async def test_opening_without_a_server_says_so() -> None:
+    journal = PostgresJournal(f"postgresql://postgres@127.0.0.1:{free_port()}/nowhere")
+    with pytest.raises(JournalUnavailable):
+        await journal.open()
+    await journal.close()
+
+
+async def test_a_connection_ended_after_the_commit_and_before_its_answer_loses_nothing(
+    server: Postgres,
+) -> None:
+    """A standby that never answers holds a commit just there: on disk here, not acknowledged."""
+    dsn = await server.create_database("ended")
+    async with (
+        AsyncExitStack() as cleanup,
+        await AsyncConnection.connect(dsn, autocommit=True) as admin,
+    ):
+        database = Database(dsn, admin, PostgresRig(dsn, cleanup))
+        mine = await database.rig.join("mine")
+        first, second, third = finished("s1")
+        await mine.tell(first)
+        await _await_standby(admin, "nobody")
+        told = mine.queue(second)
+        backend = await database.until_waiting("IPC")
+        assert not told.done()
+        await admin.execute("SELECT pg_terminate_backend(%s)", [backend])
+        while mine.journal.available:
+            await asyncio.sleep(0)
+        found = await database.rows("SELECT revision FROM saga.saga_event ORDER BY revision")
+        assert found == [(1,), (2,)]
+        await _await_standby(admin, "")
+        assert await told is None
+        await mine.tell(third)
+        stored = await mine.journal.load("s1")
+        assert stored is not None
+        assert stored.revision == 3
+
+
+async def _await_standby(admin: AsyncConnection, name: str) -> None:
+    await admin.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+    await admin.execute("SELECT pg_reload_conf()")
