@@ -132,6 +132,18 @@ async def test_sagas_do_not_share_a_key(harness: BarrierHarness) -> None:
     assert await harness.effects_held(other.saga_id) == 1
 
 
+async def test_steps_of_one_saga_do_not_share_a_key(harness: BarrierHarness) -> None:
+    step = harness.guarded()
+    other = StepCall(saga_id=CALL.saga_id, step="another_step")
+    await step.do(CALL, harness.request())
+    response = await step.do(other, harness.request(variant=1))
+
+    await compensate(step, harness)
+
+    assert await harness.effects_held(CALL.saga_id) == 1
+    assert await step.do(other, harness.request(variant=1)) == response
+
+
 async def test_a_twin_beside_a_paused_do_adds_no_effect(harness: BarrierHarness) -> None:
     pause = harness.pause()
     request = harness.request()

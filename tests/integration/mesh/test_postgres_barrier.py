@@ -299,6 +299,25 @@ async def test_a_compensate_that_fails_can_be_asked_again(engine: AsyncEngine) -
     assert await counts(engine) == (0, 1)
 
 
+async def test_compensates_at_once_undo_once(engine: AsyncEngine) -> None:
+    undone: list[StepCall] = []
+
+    class Counting(CreateOrder):
+        async def compensate(
+            self, call: StepCall, request: Request, response: Response, tx: AsyncConnection
+        ) -> None:
+            undone.append(call)
+            await asyncio.sleep(0)
+
+    step = PostgresBarrier(engine).guard(Counting())
+    await step.do(CALL, REQUEST)
+
+    compensation = order_pb2.CreateOrderCompensation()
+    await asyncio.gather(*(step.compensate(CALL, compensation) for _ in range(5)))
+
+    assert undone == [CALL]
+
+
 async def test_compensate_is_given_what_was_stored_and_not_what_was_sent(
     engine: AsyncEngine,
 ) -> None:
