@@ -72,7 +72,7 @@ def _checked(source: str, findings: Findings) -> saga_pb2.Definition:
 
 def content_hash(source: str, descriptors: bytes) -> str:
     """Hex SHA-256 over a version's text, whatever its line ends, and its descriptors."""
-    text = source.replace("\r\n", "\n").strip().encode()
+    text = source.replace("\r\n", "\n").rstrip().encode()
     return hashlib.sha256(b"%d:%b%b" % (len(text), text, descriptors)).hexdigest()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from coordinator.definitions.reader import suggest
+from coordinator.definitions.findings import suggest
 from coordinator.definitions.scope import Scope
 
 _ERROR = re.compile(

@@ -25,6 +25,8 @@ from coordinator.definitions.scope import Scope
 MAX_REQUEST_BYTES = 1 << 20
 TEXT = "string"
 
+_GIVES_NULL = "the expression gives null for this input"
+
 _CEL_NAME = re.compile(r"(?<![.\w])[A-Z]+(?![.\w])")
 
 
@@ -57,11 +59,14 @@ class Expression:
         value = self._evaluate(values)
         if isinstance(value, Message):
             return value
-        raise RequestNotBuildable("the expression gives null for this input")
+        raise RequestNotBuildable(_GIVES_NULL)
 
     def text(self, values: Mapping[str, bytes]) -> str:
         """Like `message`, for an expression that gives text."""
-        return str(self._evaluate(values))
+        value = self._evaluate(values)
+        if isinstance(value, str):
+            return value
+        raise RequestNotBuildable(_GIVES_NULL)
 
     def _evaluate(self, values: Mapping[str, bytes]) -> object:
         data = {name: _parsed(name, form, values) for name, form in self._reads.items()}

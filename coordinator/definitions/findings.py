@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import difflib
+from collections.abc import Iterable
 
 from coordinator.definitions.base import DefinitionProblem, DefinitionRefused, DefinitionWarning
 from coordinator.definitions.nodes import Node
@@ -10,7 +11,6 @@ from coordinator.definitions.text import Text
 
 MAX_PROBLEMS = 100
 _MAX_MESSAGE = 500
-_LAST_PART = re.compile(r"(\.|^)[^.\[]*$|\[\d+\]$")
 
 
 class Findings:
@@ -79,8 +79,15 @@ class Findings:
 
     def _offset(self, path: str) -> int:
         while path and path not in self._nodes:
-            path = _LAST_PART.sub("", path)
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self._nodes[path].offset if path in self._nodes else 0
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Words that lead from a misspelt name to the right one."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
 
 
 def _is_in(path: str, whole: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -25,8 +25,6 @@ from coordinator.definitions.scope import Scope
 from coordinator.definitions.steps import NotAStep, StepTypes, step_types
 from coordinator.definitions.values import retry_policy
 from protos.saga.v1 import saga_pb2
-
-DEFAULT_TIMEOUT_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +139,13 @@ def _warning(copy: Copy) -> str:
 
 
 def _step(step: saga_pb2.Step, expression: Expression) -> Step:
-    has_timeout = step.HasField("timeout")
-    return Step(
+    linked = Step(
         name=step.name,
         service=step.service,
         build=RequestBuilder(expression),
-        timeout_ms=step.timeout.ToMilliseconds() if has_timeout else DEFAULT_TIMEOUT_MS,
         retry=retry_policy(step.retry, RetryPolicy()),
         compensation_retry=retry_policy(step.compensation_retry, COMPENSATION_RETRY),
     )
+    if step.HasField("timeout"):
+        return replace(linked, timeout_ms=step.timeout.ToMilliseconds())
+    return linked

@@ -6,9 +6,8 @@ that does not fit is reported where it stands and left out, and the rest is read
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -16,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import DoubleValue, Int32Value, StringValue
 
-from coordinator.definitions.findings import Findings
+from coordinator.definitions.findings import Findings, suggest
 from coordinator.definitions.nodes import (
     Mapping,
     Node,
@@ -147,13 +146,6 @@ class _Reader:
         message = f"expected {expected}, given {_called(node)}"
         self._findings.problem(path, reason, message, offset=node.offset)
         return None
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Words that lead from a misspelt name to the right one."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
 
 
 def _form(field: FieldDescriptor) -> tuple[type[Message], str]:

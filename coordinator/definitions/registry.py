@@ -29,8 +29,9 @@ from coordinator.journal.base import DefinitionStore, StoredDefinition
 from coordinator.participants.base import Contracts
 
 MAX_COMPILED = 64
-"""Versions kept compiled; each takes about 100 kB for each of its expressions."""
+"""Versions kept compiled; one of five steps takes about 1 MB."""
 MAX_LISTED = 500
+"""Definitions whose types reflection knows."""
 
 
 class Registry:
@@ -101,11 +102,12 @@ class Registry:
 
     async def _of(self, stored: StoredDefinition) -> CompiledDefinition:
         """Compiled once, also when many ask at the same time."""
+        if (compiled := self._cached(stored.hash)) is not None:
+            return compiled
         async with self._compiling:
             compiled = self._cached(stored.hash)
             if compiled is None:
-                fresh = await asyncio.to_thread(compile_stored, stored)
-                compiled = self._keep(fresh)
+                compiled = self._keep(await asyncio.to_thread(compile_stored, stored))
             return compiled
 
     def _cached(self, content_hash: str) -> CompiledDefinition | None:

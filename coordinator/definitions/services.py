@@ -74,7 +74,7 @@ class _Needs:
 
     def _find_input(self, input_type: str) -> None:
         for contract in self._offer.contracts:
-            if _may_define(contract, input_type):
+            if _defines(contract, input_type):
                 self._paths.setdefault(contract.participant, "input")
                 self._add(contract)
                 return
@@ -105,11 +105,10 @@ class _Needs:
             self._findings.problem(self._paths[conflict.other], "CONTRACT_CONFLICT", message)
 
 
-def _may_define(contract: Contract, symbol: str) -> bool:
-    """Whether a contract defines a symbol, or cannot be read."""
+def _defines(contract: Contract, symbol: str) -> bool:
     descriptors = Descriptors()
     try:
         descriptors.add(contract.participant, contract.files)
     except DescriptorsInvalid:
-        return True
+        return False  # a participant that may not be needed is no problem of this definition
     return descriptors.defines(symbol)

@@ -32,9 +32,8 @@ class Sharing(Generic[AnswerT]):
     async def _after(self, before: asyncio.Task[AnswerT] | None, key: str) -> AnswerT:
         if before is not None:
             await asyncio.wait([before])
-        task = self._asked[key] = self._next.pop(key)
+        self._asked[key] = self._next.pop(key)
         try:
             return await self._ask(key)
         finally:
-            if self._asked.get(key) is task:
-                del self._asked[key]
+            del self._asked[key]

@@ -187,3 +187,13 @@ def test_files_that_contradict_each_other_make_no_pool() -> None:
         file.message_type.add(name="M")
     with pytest.raises(DescriptorsInvalid, match="duplicate symbol"):
         build_pool(FileDescriptorSet(file=twice))
+
+
+def test_the_input_may_be_of_a_participant_without_a_step_in_the_definition() -> None:
+    clerk = contract("clerk", clerk="package clerk.v1; message Form { int64 units = 1; }")
+    unreadable = Contract(participant="broken", services=frozenset(), files=(b"\xff\xff",))
+    offer = Offer.of([unreadable, clerk, participant("east")])
+    source = definition("east").replace("input: east.v1.EastRequest", "input: clerk.v1.Form")
+    version = compile_definition(source, offer).version
+    assert version.input_type == "clerk.v1.Form"
+    assert files(version) == ["clerk.proto", "money.proto", "east.proto"]
