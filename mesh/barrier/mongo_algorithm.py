@@ -89,6 +89,10 @@ class Demand:
     rejection: Callable[[Shortage], bytes]
     """A rejection as it is stored."""
 
+    def __post_init__(self) -> None:
+        if any(quantity < 1 for quantity in self.items.values()):
+            raise ValueError("a reservation holds at least one of each of its products")
+
 
 class Algorithm:
     """Do and Compensate of one step service as scripts of single-document operations."""
@@ -150,16 +154,15 @@ class Algorithm:
 
     def _decide(self, demand: Demand, record: Document) -> Script[Document]:
         """Hold every product, then say DONE; or say at the first shortage that it is rejected."""
-        for product, quantity in sorted(demand.items.items()):
-            held = yield from self._hold(demand.call, product, quantity)
+        call = demand.call
+        for item in record["items"]:
+            held = yield from self._hold(call, item["product"], item["quantity"])
+            if held is KeyState.RELEASED:
+                return (yield from self._read(call))
             if isinstance(held, Shortage):
                 rejection = demand.rejection(held)
-                return (
-                    yield from self._move(demand.call, record, State.REJECTING, rejection=rejection)
-                )
-            if held is KeyState.RELEASED:
-                return (yield from self._read(demand.call))
-        return (yield from self._move(demand.call, record, State.DONE, response=demand.response))
+                return (yield from self._move(call, record, State.REJECTING, rejection=rejection))
+        return (yield from self._move(call, record, State.DONE, response=demand.response))
 
     def _hold(self, call: StepCall, product: str, quantity: int) -> Script[KeyState | Shortage]:
         """HELD by this key now or before; RELEASED when somebody gives back; or what is short."""
@@ -222,10 +225,7 @@ def _doing(demand: Demand) -> Document:
     return {
         "_id": demand.call.key,
         "state": State.DOING,
-        "items": [
-            {"product": product, "quantity": quantity}
-            for product, quantity in sorted(demand.items.items())
-        ],
+        "items": [{"product": name, "quantity": n} for name, n in sorted(demand.items.items())],
         "request_sha256": demand.request_sha256,
     }
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import structlog
+from pymongo.errors import PyMongoError
 
 from mesh.barrier.mongo import Database, MongoStore, database_errors
 from mesh.barrier.mongo_algorithm import State
@@ -109,8 +110,8 @@ async def _run_regularly(purge: MongoPurge, every: timedelta) -> None:
     while True:
         try:
             await purge.run()
-        except Retry as away:
-            _log.warning("barrier.purge_interrupted", reason=away.reason)
+        except (Retry, PyMongoError) as error:
+            _log.warning("barrier.purge_failed", error=type(error).__name__)
         await asyncio.sleep(every.total_seconds())
 
 

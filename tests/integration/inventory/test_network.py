@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 from pymongo import AsyncMongoClient
+from structlog.testing import capture_logs
 
 from inventory_svc.service import InventoryService
 from inventory_svc.steps import ReserveStock
 from inventory_svc.store import StockStore, ready
 from mesh.barrier.mongo import MongoBarrier
+from mesh.barrier.mongo_purge import purging
 from mesh.errors import Retry
 from mesh.step import GuardedStep, StepCall
 from protos.inventory.v1 import inventory_pb2
@@ -22,6 +26,10 @@ from tests.integration.inventory.wire import Wire, wire_to
 
 CALL = StepCall(saga_id="saga-1", step="reserve_stock")
 ORDER = reserve([("apple", 1), ("pear", 2)])
+
+YEAR = timedelta(days=365)
+
+YEAR = timedelta(days=365)
 
 Client = AsyncMongoClient[dict[str, Any]]
 
@@ -110,3 +118,25 @@ async def test_while_the_database_is_away_everybody_is_asked_to_come_back(
 
     wire.is_cut = False
     await insist(lambda: service.GetStock(inventory_pb2.GetStockRequest(product_id="apple"), None))
+
+
+async def test_the_purge_goes_on_when_the_database_is_back(
+    wire: Wire, client: Client, store: StockStore, mongo_database: str
+) -> None:
+    await store.set_available("apple", 5)
+    stock = client[mongo_database].stock
+    old = {"reservations.saga-1:r": {"state": "RELEASED", "quantity": 0, "time_ms": 0}}
+    await stock.update_one({"_id": "apple"}, {"$set": old})
+    wire.is_cut = True
+
+    with capture_logs() as logs:
+        async with purging(client[mongo_database], done_retention=YEAR, every=timedelta(0)):
+            while not any(line["event"] == "barrier.purge_failed" for line in logs):
+                await asyncio.sleep(0.01)
+            wire.is_cut = False
+            while not any(line["event"] == "barrier.tidied" for line in logs):
+                await asyncio.sleep(0.01)
+
+    assert await stock.find_one({"_id": "apple"}, {"reservations": 1, "_id": 0}) == {
+        "reservations": {}
+    }

@@ -59,7 +59,9 @@ def changed(document: Document, change: Document) -> Document:
     """The document after $inc, $set and $unset of dotted paths."""
     result = copy.deepcopy(dict(document))
     for path, amount in change.get("$inc", {}).items():
-        _put(result, path, _get(result, path) + amount)
+        before = _get(result, path)
+        assert isinstance(before, int)
+        _put(result, path, before + amount)
     for path, value in change.get("$set", {}).items():
         _put(result, path, copy.deepcopy(value))
     for path in change.get("$unset", {}):
@@ -75,31 +77,31 @@ def _one(database: Database, collection: str, where: Document) -> Document | Non
     return found if all(_matches(found, *condition) for condition in where.items()) else None
 
 
-def _matches(document: Document, path: str, condition: Any) -> bool:  # noqa: ANN401 - likewise
+def _matches(document: Document, path: str, condition: object) -> bool:
     if path == "$expr":
-        field, value = condition["$eq"]
-        return bool(_get(document, field.removeprefix("$")) == value)
+        assert condition == {"$eq": ["$reservations", {}]}
+        return document["reservations"] == {}
     return _holds(_get(document, path), condition)
 
 
-def _holds(value: Any, condition: Any) -> bool:  # noqa: ANN401 - a value of a document
+def _holds(value: object, condition: object) -> bool:
     match condition:
         case {"$exists": expected}:
             return (value is not None) is expected
-        case {"$gte": least}:
-            return value is not None and value >= least
+        case {"$gte": int(least)}:
+            return isinstance(value, int) and value >= least
         case _:
-            return bool(value == condition)
+            return value == condition
 
 
-def _get(document: Document, path: str) -> Any:  # noqa: ANN401 - a value of a document
-    value: Any = document
+def _get(document: Document, path: str) -> object:
+    value: object = document
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
 
 
-def _put(document: dict[str, Any], path: str, value: Any) -> None:  # noqa: ANN401 - likewise
+def _put(document: dict[str, Any], path: str, value: object) -> None:
     parent, last = _parent(document, path)
     parent[last] = value
 

@@ -56,32 +56,31 @@ class GivesBackBeforeDeciding(Algorithm):
     """The Do that finds a shortage first tidies up after itself, then says REJECTED."""
 
     def _decide(self, demand: Demand, record: Document) -> Script[Document]:
-        for product, quantity in sorted(demand.items.items()):
-            held = yield from self._hold(demand.call, product, quantity)
+        call = demand.call
+        for item in record["items"]:
+            held = yield from self._hold(call, item["product"], item["quantity"])
             if isinstance(held, Shortage):
                 yield from self._give_all_back(record)
                 rejection = demand.rejection(held)
-                return (
-                    yield from self._move(demand.call, record, State.REJECTED, rejection=rejection)
-                )
-        return (yield from self._move(demand.call, record, State.DONE, response=demand.response))
+                return (yield from self._move(call, record, State.REJECTED, rejection=rejection))
+        return (yield from self._move(call, record, State.DONE, response=demand.response))
 
 
 class RejectsInOneStep(Algorithm):
     """REJECTED at once, then give back: no REJECTING in between."""
 
     def _decide(self, demand: Demand, record: Document) -> Script[Document]:
-        for product, quantity in sorted(demand.items.items()):
-            held = yield from self._hold(demand.call, product, quantity)
+        call = demand.call
+        for item in record["items"]:
+            held = yield from self._hold(call, item["product"], item["quantity"])
             if held is KeyState.RELEASED:
-                return (yield from self._read(demand.call))
+                return (yield from self._read(call))
             if isinstance(held, Shortage):
-                rejected = yield from self._move(
-                    demand.call, record, State.REJECTED, rejection=demand.rejection(held)
-                )
+                rejection = demand.rejection(held)
+                rejected = yield from self._move(call, record, State.REJECTED, rejection=rejection)
                 yield from self._give_all_back(record)
                 return rejected
-        return (yield from self._move(demand.call, record, State.DONE, response=demand.response))
+        return (yield from self._move(call, record, State.DONE, response=demand.response))
 
 
 class CompensatesInOneStep(Algorithm):

@@ -2,7 +2,8 @@
 
 What a script (see `mesh.barrier.mongo_operations.Script`) does next depends only on where it stands
 and on the result it is sent. A place is recognised by the frames of its suspended generators, line
-of code and local variables; `test_explorer.py` proves on a small world that nothing is lost by it.
+of code and local variables; a test in `test_every_interleaving.py` proves on a small world that
+nothing is lost by it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mesh.barrier.mongo_operations import Operation, Script
 from mesh.errors import MeshError, Rejected
 
 MakeScript = Callable[[], Script[Any]]
-Recognise = Callable[[Script[Any], Sequence[Any]], object]
+Recognise = Callable[[Script[Any], Sequence[object]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,11 @@ class Place:
     name: str
     """The operation as text, equal for equal operations."""
     answer: Answer | None
-    history: tuple[Any, ...]
+    history: tuple[object, ...]
     """One sequence of results that leads here."""
 
 
-def by_frames(script: Script[Any], _: Sequence[Any]) -> object:
+def by_frames(script: Script[Any], _: Sequence[object]) -> object:
     """Places are the same when code and variables are: few places, quick."""
     frames: list[object] = []
     inner: object = script
@@ -51,7 +52,7 @@ def by_frames(script: Script[Any], _: Sequence[Any]) -> object:
     return tuple(frames)
 
 
-def by_history(_: Script[Any], history: Sequence[Any]) -> object:
+def by_history(_: Script[Any], history: Sequence[object]) -> object:
     """Places are the same only when everything that led there is: certain, and endless in loops."""
     return repr(history)
 
@@ -67,13 +68,13 @@ class Unrolled:
         self.places: list[Place] = []
         self._place(())
 
-    def move(self, place: int, name: str, result: Any) -> int:  # noqa: ANN401 - of any operation
+    def move(self, place: int, name: str, result: object) -> int:
         """The place after the operation there gave this result, whose text is `name`."""
         if (place, name) not in self._moves:
             self._moves[place, name] = self._place((*self.places[place].history, result))
         return self._moves[place, name]
 
-    def _place(self, history: tuple[Any, ...]) -> int:
+    def _place(self, history: tuple[object, ...]) -> int:
         script = self._make()
         operation, answer = _replay(script, history)
         where = (answer, repr(operation), self._recognise(script, history))
@@ -83,7 +84,9 @@ class Unrolled:
         return self._numbers[where]
 
 
-def _replay(script: Script[Any], history: Sequence[Any]) -> tuple[Operation | None, Answer | None]:
+def _replay(
+    script: Script[Any], history: Sequence[object]
+) -> tuple[Operation | None, Answer | None]:
     try:
         operation = next(script)
         for result in history:
