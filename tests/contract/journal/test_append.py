@@ -194,6 +194,18 @@ async def test_a_commit_whose_answer_was_lost_is_found_written(mine: Instance) -
     assert [entry.event for entry in stored.entries] == [first.event, second.event, third.event]
 
 
+async def test_a_caller_is_told_once_whatever_happens_on_the_way(mine: Instance) -> None:
+    answers: list[AppendError | None] = []
+    mine.link.lose_next_answer()
+    mine.journal.append(begun("s1").append, answers.append)
+    while mine.journal.available:
+        await asyncio.sleep(0)
+    assert answers == []
+    mine.link.mend()
+    await mine.tell(begun("s2").append, begun("s3").append)
+    assert answers == [None]
+
+
 async def test_a_lost_answer_is_told_as_it_is_even_when_the_lease_is_gone_by_then(
     rig: Rig, mine: Instance, other: Instance
 ) -> None:

@@ -75,6 +75,19 @@ async def test_a_renewal_does_not_wait_for_the_group_commit_in_progress(
     assert await told is None
 
 
+async def test_an_append_queued_under_a_former_lease_is_lost(
+    database: Database, mine: Instance
+) -> None:
+    blocker = await database.connect()
+    await blocker.execute("LOCK TABLE saga.saga_event IN SHARE MODE")
+    told = mine.queue(begun("s1").append)
+    await database.until_waiting("Lock")
+    await mine.journal.acquire_lease("mine", LONG)
+    await blocker.rollback()
+    assert isinstance(await told, LeaseLost)
+    await mine.tell(begun("s1").append)
+
+
 async def test_a_claim_waits_for_the_dead_instances_group_commit_and_sees_it(
     database: Database, mine: Instance
 ) -> None:

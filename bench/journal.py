@@ -1,0 +1,134 @@
+"""How many appends a second the PostgreSQL journal makes durable, and how long each takes.
+
+    python -m bench.journal                      # an embedded server with fsync
+    python -m bench.journal --dsn postgresql://... --seconds 10
+
+Each of N sagas at a time writes five events of about 300 bytes (started, four steps done) one after
+the other, each after the one before is on disk, and is then followed by another saga. With jitter,
+0 to 10 ms pass between two events, as they do while participants work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from uuid_utils import uuid7
+
+from coordinator.core.commands import Call
+from coordinator.core.events import Event, Started, StepDone
+from coordinator.core.model import Definition, Direction, Saga, SagaState
+from coordinator.journal.base import Append, AppendError
+from coordinator.journal.postgres import PostgresJournal
+from local.ports import free_port
+from local.postgres import Postgres
+
+_EVENTS = 5
+_PAYLOAD = b"p" * 100
+_CALL = (Call(step="charge_payment", direction=Direction.DO, attempt=1, request=b"r" * 150),)
+_SAGA = Saga(
+    saga_id="",
+    definition=Definition(name="bench", hash="0" * 64, steps=()),
+    input_bytes=_PAYLOAD,
+    state=SagaState.RUNNING,
+    revision=1,
+    steps=(),
+)
+
+
+@dataclass
+class Load:
+    """N sagas at a time, moved by callbacks."""
+
+    journal: PostgresJournal
+    jitter: float
+    """Longest pause between two events of a saga, in seconds."""
+    dice: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311 - pauses of a load
+    running: bool = True
+    waits: list[float] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Start one saga, and another when it has ended."""
+        self._write(str(uuid7()), 1)
+
+    def _write(self, saga_id: str, revision: int) -> None:
+        queued = time.perf_counter()
+
+        def done(error: AppendError | None) -> None:
+            if error is not None:
+                raise error
+            self.waits.append(time.perf_counter() - queued)
+            if self.running:
+                self._pause(saga_id, revision)
+
+        self.journal.append(_append(saga_id, revision), done)
+
+    def _pause(self, saga_id: str, revision: int) -> None:
+        after = (saga_id, revision + 1) if revision < _EVENTS else (str(uuid7()), 1)
+        if self.jitter:
+            pause = self.dice.random() * self.jitter
+            asyncio.get_running_loop().call_later(pause, self._write, *after)
+        else:
+            self._write(*after)
+
+
+def _append(saga_id: str, revision: int) -> Append:
+    now, last = time.time_ns() // 1_000_000, revision == _EVENTS
+    event: Event = StepDone(time_ms=now, step="charge_payment", attempt=1, response=_PAYLOAD)
+    if revision == 1:
+        event = Started(time_ms=now, input_bytes=_PAYLOAD, keys={"order_id": saga_id})
+    state = SagaState.COMPLETED if last else SagaState.RUNNING
+    return Append(
+        saga=replace(_SAGA, saga_id=saga_id, revision=revision, state=state),
+        event=event,
+        commands=() if last else _CALL,
+        state_changed=revision in {1, _EVENTS},
+    )
+
+
+async def measure(dsn: str, sagas: int, jitter: float, wait: float, seconds: float) -> None:
+    """Print one row: what so many sagas at a time write."""
+    journal = PostgresJournal(dsn, longest_wait=wait)
+    await journal.open()
+    await journal.acquire_lease("bench", 3_600_000)
+    load = Load(journal, jitter)
+    for _ in range(sagas):
+        load.begin()
+    await asyncio.sleep(seconds / 4)  # until plans are made and caches are warm
+    load.waits.clear()
+    cpu, begun = time.process_time(), time.perf_counter()
+    await asyncio.sleep(seconds)
+    cpu, elapsed = time.process_time() - cpu, time.perf_counter() - begun
+    load.running, waits = False, sorted(load.waits)
+    await asyncio.sleep(0.1)
+    await journal.close()
+    print(  # noqa: T201 - this is what it is for
+        f"{sagas:6} {jitter * 1e3:8.0f} {wait * 1e3:6.1f} {len(waits) / elapsed:10,.0f}"
+        f" {waits[len(waits) // 2] * 1e3:8.2f} {waits[len(waits) * 99 // 100] * 1e3:8.2f}"
+        f" {cpu / len(waits) * 1e6:10.0f}"
+    )
+
+
+async def main() -> None:
+    """Measure every load on one server."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--dsn", help="a database to write to; an embedded server when absent")
+    options.add_argument("--seconds", type=float, default=4)
+    chosen = options.parse_args()
+    print(" sagas jitter/ms wait/ms appends/s   p50/ms   p99/ms  own CPU/us")  # noqa: T201
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        async with Postgres(Path(folder), free_port()) as server:
+            dsn = chosen.dsn or await server.create_database("bench")
+            for sagas in (1, 64, 256):
+                for jitter in (0, 0.010):
+                    for wait in (0, 0.001):
+                        await measure(dsn, sagas, jitter, wait, chosen.seconds)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
