@@ -15,7 +15,7 @@ open intent, refund one that succeeded, leave a cancelled one.
 Why a charge cannot happen twice: one step confirms one intent, the one that is noted, and the
 provider lets an intent succeed once, whatever the keys. Keys only save work; after 24 hours they
 mean nothing, and an intent that stage 2 lost has never been confirmed. A 5xx is what its key
-answers for ever, so the next confirm or refund has a new numbered key.
+answers for ever, so the next try of that call has a new numbered key.
 
 What became of the payment is written for readers before the barrier stores the outcome: a crash in
 between repeats the stage, and no reader is ever told something that did not happen.

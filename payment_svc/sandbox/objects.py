@@ -131,7 +131,7 @@ class CreateIntent(ConfirmIntent):
     """Parameters of create; with `confirm` both happen in one request."""
 
     operation = Operation.CREATE
-    amount: Annotated[int, Field(gt=0, le=99_999_999)]
+    amount: Annotated[int, Field(gt=0)]
     currency: Currency
     confirm: bool = False
     description: str | None = None

@@ -34,6 +34,9 @@ from payment_svc.sandbox.objects import (
     RefundState,
 )
 
+MAX_AMOUNT = 99_999_999
+"""Stripe takes eight digits, of whatever currency."""
+
 OPEN = frozenset(
     {
         IntentState.REQUIRES_PAYMENT_METHOD,
@@ -59,8 +62,11 @@ def create(parameters: CreateIntent, moment: Moment) -> PaymentIntent:
     """Make a PaymentIntent that has not taken anything yet.
 
     Raises:
-        ApiError: no such payment method.
+        ApiError: too much, or there is no such payment method.
     """
+    if parameters.amount > MAX_AMOUNT:
+        message = f"Amount must be no more than {MAX_AMOUNT}."
+        raise invalid(message, code="amount_too_large", param="amount")
     token = parameters.payment_method
     if token is not None and token not in CARDS:
         raise missing("PaymentMethod", token, param="payment_method", http_code=400)
@@ -208,6 +214,18 @@ def refund(
     )
 
 
+def failed(refund: Refund) -> Refund:
+    """The refund as it is when the bank sends the money back to us."""
+    update = {"status": RefundState.FAILED, "failure_reason": "lost_or_stolen_card"}
+    return refund.model_copy(update=update)
+
+
+def pending(refund: Refund, moment: Moment) -> Refund:
+    """The refund as it is while the money is under way."""
+    settle_time = moment.now + moment.settle_seconds
+    return refund.model_copy(update={"status": RefundState.PENDING, "settle_time": settle_time})
+
+
 def unexpected_state(intent: PaymentIntent, verb: str) -> ApiError:
     """The PaymentIntent is past this operation."""
     return ApiError(
@@ -225,15 +243,3 @@ def card_error(intent: PaymentIntent) -> ApiError:
     message = str(fields.pop("message", ""))
     kind = str(fields.pop("type", "card_error"))
     return ApiError(402, kind, message, **fields, payment_intent=intent.shown())
-
-
-def failed(refund: Refund) -> Refund:
-    """The refund as it is when the bank sends the money back to us."""
-    update = {"status": RefundState.FAILED, "failure_reason": "lost_or_stolen_card"}
-    return refund.model_copy(update=update)
-
-
-def pending(refund: Refund, moment: Moment) -> Refund:
-    """The refund as it is while the money is under way."""
-    settle_time = moment.now + moment.settle_seconds
-    return refund.model_copy(update={"status": RefundState.PENDING, "settle_time": settle_time})

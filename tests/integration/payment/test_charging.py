@@ -8,6 +8,7 @@ import grpc
 import pytest
 import sqlalchemy as sa
 
+from local.ports import HOST, free_port
 from mesh.barrier.tables import barrier
 from mesh.postgres import create_engine
 from protos.payment.v1 import payment_pb2
@@ -16,8 +17,10 @@ from tests.integration.payment.till import (
     DAY,
     EUROS,
     SDK_WARNS,
+    VISA,
     Sandbox,
     Till,
+    open_till,
 )
 from tests.refusals import refused
 
@@ -219,6 +222,26 @@ async def test_a_request_that_can_never_be_charged_leaves_no_trace(
     async with engine.connect() as tx:
         assert (await tx.execute(sa.select(barrier).where(mine))).all() == []
     await engine.dispose()
+
+
+async def test_an_amount_that_the_provider_refuses_is_rejected(
+    till: Till, sandbox: Sandbox
+) -> None:
+    request = till.request(VISA)
+    request.amount.units = 10**7
+    for _ in ("first", "again"):
+        async with refused() as refusal:
+            await till.step.Do(request, metadata=till.metadata)
+        assert (refusal.reason, refusal.outcome) == ("AMOUNT_TOO_LARGE", "rejected")
+    assert await sandbox.payments(till.saga_id) == []
+
+
+async def test_a_provider_that_is_away_is_unknown(payment_dsn: str) -> None:
+    async with open_till(payment_dsn, f"http://{HOST}:{free_port()}") as till:
+        async with refused() as refusal:
+            await till.do()
+        assert refusal.code is grpc.StatusCode.UNAVAILABLE
+        assert (refusal.reason, refusal.outcome) == ("PROVIDER_UNREACHABLE", None)
 
 
 async def test_no_payment_is_not_found(till: Till) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import multiprocessing
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,6 +11,7 @@ from dataclasses import replace
 import grpc.aio
 import pytest
 
+from tests.forks import forkserver
 from tests.integration.payment import killed_till
 from tests.integration.payment.killed_till import ANSWERED, Run
 from tests.integration.payment.till import AMOUNT, SDK_WARNS, VISA, Sandbox, Till
@@ -21,12 +21,6 @@ pytestmark = SDK_WARNS
 
 DECLINED = "pm_card_chargeDeclinedOnce"
 MOST_MOMENTS = 40
-
-forkserver = multiprocessing.get_context("forkserver")
-# There is one fork server for all tests, and the last to ask decides what it has loaded.
-forkserver.set_forkserver_preload(
-    ["tests.integration.mesh.killed_participant", killed_till.__name__]
-)
 
 
 @pytest.fixture

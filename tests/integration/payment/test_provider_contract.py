@@ -114,7 +114,7 @@ async def test_all_is_given_back_once_whatever_the_keys(provider: Provider) -> N
 
 async def test_an_amount_that_cannot_be_charged_is_refused(provider: Provider) -> None:
     too_much = Money(minor_units=10**9, currency="EUR")
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="AMOUNT_TOO_LARGE"):
         await provider.create(too_much, {}, unique())
 
 
