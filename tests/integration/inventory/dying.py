@@ -7,7 +7,6 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any, Literal
 
 from pymongo import AsyncMongoClient
@@ -23,11 +22,10 @@ from mesh.barrier.mongo import MongoBarrier
 from mesh.errors import Rejected
 from mesh.step import StepCall
 from protos.inventory.v1 import inventory_pb2
+from tests.forks import forkserver
 from tests.integration.inventory.warehouse import Items, reserve
 
 _OPERATIONS = {"insert", "update", "find"}
-_forks = get_context("forkserver")
-_forks.set_forkserver_preload([__name__])
 
 Direction = Literal["do", "compensate"]
 Moment = Literal["before", "after"]
@@ -48,7 +46,7 @@ class DoomedAttempt:
 
     async def dies(self) -> bool:
         """Make the attempt; False when it comes to its end before."""
-        process = _forks.Process(target=_live, args=(self,))
+        process = forkserver.Process(target=_live, args=(self,))
         process.start()
         await asyncio.to_thread(process.join)
         assert process.exitcode in {0, -signal.SIGKILL}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import multiprocessing
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,13 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mesh.barrier.rules import Superseded
 from tests.contract.postgres_harness import effects
+from tests.forks import forkserver
 from tests.integration.mesh import killed_participant
 from tests.integration.mesh.killed_participant import Ask, Kind, Run, answer, charges, effects_of
 
 MOST_WRITES = 60
-
-forkserver = multiprocessing.get_context("forkserver")
-forkserver.set_forkserver_preload([killed_participant.__name__])
 
 
 @pytest.fixture(params=list(Kind))

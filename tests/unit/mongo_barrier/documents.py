@@ -80,7 +80,7 @@ def _one(database: Database, collection: str, where: Document) -> Document | Non
 def _matches(document: Document, path: str, condition: object) -> bool:
     if path == "$expr":
         assert condition == {"$eq": ["$reservations", {}]}
-        return document["reservations"] == {}
+        return not document["reservations"]
     return _holds(_get(document, path), condition)
 
 
