@@ -113,11 +113,11 @@ async def test_an_uncharged_intent_cannot_be_refunded(client: Client) -> None:
 
 async def test_lists_are_paged_newest_first(client: Client) -> None:
     intents = [await client.open() for _ in range(3)]
-    page = await client.intents.list_async({"limit": 2})
-    assert [intent.id for intent in page.data] == [intents[2].id, intents[1].id]
-    assert page.has_more
-    listed = [intent async for intent in page.auto_paging_iter()]
-    assert intents[0].id in [intent.id for intent in listed]
+    first = await client.intents.list_async({"limit": 2})
+    assert [intent.id for intent in first.data] == [intents[2].id, intents[1].id]
+    assert first.has_more
+    second = await client.intents.list_async({"limit": 1, "starting_after": intents[1].id})
+    assert [intent.id for intent in second.data] == [intents[0].id]
 
 
 async def test_refunds_are_listed_by_intent(client: Client) -> None:
