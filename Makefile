@@ -138,6 +138,11 @@ test/contract: setup
 test/integration: setup
 	@$(BIN)/pytest tests/integration
 
+## simulate: SEEDS=n simulated worlds (20,000), or one again with its trace: SEED=n
+.PHONY: simulate
+simulate: setup
+	@SEEDS=$(or $(SEEDS),20000) $(if $(SEED),SEED=$(SEED)) $(BIN)/pytest tests/simulation -k promise
+
 ## e2e: real processes, public API and grpcurl
 .PHONY: e2e
 e2e: setup $(if $(shell command -v go),$(GRPCURL))
