@@ -17,6 +17,8 @@ from pymongo.errors import PyMongoError
 from local.ports import HOST
 from local.processes import Process
 
+_RUN = "from nx_27017.nx_27017 import main; main()"
+
 
 class Mongo(Process):
     """One server with data, log and pid file in `folder`."""
@@ -25,21 +27,24 @@ class Mongo(Process):
         data = folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         self.uri = f"mongodb://{HOST}:{port}"
-        files = {"data-dir": data, "log-file": folder / "nx.log", "pid-file": folder / "nx.pid"}
+        self._pid_file = folder / "nx.pid"
+        files = {"data-dir": data, "log-file": folder / "nx.log", "pid-file": self._pid_file}
         options = [f"--{key}={path.resolve()}" for key, path in files.items()]
         super().__init__(
             "mongodb",
-            [
-                sys.executable,
-                "-m",
-                "nx_27017.nx_27017",
-                f"--host={HOST}",
-                f"--port={port}",
-                *options,
-            ],
+            [sys.executable, "-c", _RUN, f"--host={HOST}", f"--port={port}", *options],
             log=folder / "mongodb.log",
             ready=self._answers,
         )
+
+    async def start(self) -> None:
+        """Start on the data that is there.
+
+        Raises:
+            StartFailed: see `Process.start`.
+        """
+        self._pid_file.unlink(missing_ok=True)  # a kill leaves it, and it would be believed
+        await super().start()
 
     async def _answers(self) -> bool:
         return await asyncio.to_thread(_pings, self.uri)

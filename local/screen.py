@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -51,7 +52,7 @@ class Screen:
         """Show a saga until its last event, and return where it ended."""
         progress = Progress(steps)
         if self._console.is_terminal:
-            with Live(_table(progress), console=self._console, refresh_per_second=20) as live:
+            with Live(_table(progress), console=self._console, refresh_per_second=10) as live:
                 async for event in events:
                     progress.apply(event)
                     live.update(_table(progress))
@@ -64,7 +65,9 @@ class Screen:
 
 def _table(progress: Progress) -> Table:
     title = Text.assemble("saga ", (progress.state, _STYLES.get(progress.state, "")))
-    table = Table("step", "state", "attempt", "", title=title, title_justify="left")
+    table = Table("step", "state", "attempt", "why", box=SIMPLE_HEAD, title=title)
+    table.title_justify = "left"
+    table.columns[1].width = max(map(len, _STYLES))
     for name, line in progress.steps.items():
         attempt = str(line.attempt) if line.attempt else ""
         table.add_row(name, Text(line.state, _STYLES.get(line.state, "")), attempt, line.note)

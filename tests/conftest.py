@@ -6,7 +6,9 @@ With POSTGRES_DSN or MONGODB_URI set, the same tests run against those servers i
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -21,23 +23,34 @@ from local.ports import free_port
 from local.postgres import Postgres, create_database
 
 
+@pytest.fixture(scope="session")
+def new_folder() -> Iterator[Callable[[], Path]]:
+    """Makes an empty folder for a server with every call.
+
+    Not under pytest's own folder: every run closes that to other users, and PostgreSQL runs as one
+    when we are root.
+    """
+    with tempfile.TemporaryDirectory(prefix="saga-tests-") as root:
+        yield lambda: Path(tempfile.mkdtemp(dir=root))
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def _postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def _postgres_server(new_folder: Callable[[], Path]) -> AsyncIterator[str]:
     """DSN of a database that may create others."""
     if dsn := os.environ.get("POSTGRES_DSN"):
         yield dsn
         return
-    async with Postgres(tmp_path_factory.mktemp("postgres"), free_port()) as server:
+    async with Postgres(new_folder(), free_port()) as server:
         yield server.dsn()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def mongodb_uri(new_folder: Callable[[], Path]) -> AsyncIterator[str]:
     """Where the MongoDB of this run is."""
     if uri := os.environ.get("MONGODB_URI"):
         yield uri
         return
-    async with Mongo(tmp_path_factory.mktemp("mongodb"), free_port()) as server:
+    async with Mongo(new_folder(), free_port()) as server:
         yield server.uri
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -25,12 +26,12 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mesh(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> AsyncIterator[Mesh]:
+async def mesh(new_folder: Callable[[], Path], receiver: Receiver) -> AsyncIterator[Mesh]:
     """The whole mesh with something to sell."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        running = Mesh(tmp_path_factory.mktemp("mesh"), Ports.free())
+        running = Mesh(new_folder(), Ports.free())
     async with running:
         async with open_shop(running.address) as shop:
             await shop.stock_up(STOCK)

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -58,9 +58,11 @@ async def gone(processes: list[psutil.Process]) -> bool:
     return await until(check, seconds=15)
 
 
-async def test_data_survives_kill_minus_9_and_nothing_is_left_running(tmp_path: Path) -> None:
-    ports = Ports.free()
-    async with up(tmp_path, ports) as running:
+async def test_data_survives_kill_minus_9_and_nothing_is_left_running(
+    new_folder: Callable[[], Path],
+) -> None:
+    folder, ports = new_folder(), Ports.free()
+    async with up(folder, ports) as running:
         async with customer(ports) as shop:
             placed = await shop.place({"coffee": 1}, VISA)
             async for _ in shop.watch(placed.saga_id):
@@ -68,14 +70,14 @@ async def test_data_survives_kill_minus_9_and_nothing_is_left_running(tmp_path: 
         children = family(running)
         os.kill(psutil.Process(running.pid).pid, signal.SIGKILL)
         assert await gone(children)
-    (tmp_path / "up.log").unlink()
-    async with up(tmp_path, ports) as running:
+    (folder / "up.log").unlink()
+    async with up(folder, ports) as running:
         async with customer(ports) as shop:
             order = await shop.order(placed.order_id)
             assert order.state == order_pb2.ORDER_STATE_CONFIRMED
         children = family(running)
     assert await gone(children)
-    assert "Stopping" in (tmp_path / "up.log").read_text()
+    assert "Stopping" in (folder / "up.log").read_text()
 
 
 def run_up(folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -28,8 +28,8 @@ async def test_the_embedded_postgres_syncs_every_commit(postgres_dsn: str) -> No
         assert await _one(connection, "show synchronous_commit") == "on"
 
 
-async def test_what_postgres_committed_survives_its_kill(tmp_path: Path) -> None:
-    async with Postgres(tmp_path, free_port()) as server:
+async def test_what_postgres_committed_survives_its_kill(new_folder: Callable[[], Path]) -> None:
+    async with Postgres(new_folder(), free_port()) as server:
         dsn = await server.create_database("orders")
         async with await psycopg.AsyncConnection.connect(dsn) as connection:
             await connection.execute("create table kept as select 7 as seven")
@@ -42,8 +42,8 @@ async def test_what_postgres_committed_survives_its_kill(tmp_path: Path) -> None
             assert await _one(connection, "select seven from kept") == 7
 
 
-async def test_what_mongodb_wrote_survives_its_kill(tmp_path: Path) -> None:
-    async with Mongo(tmp_path, free_port()) as server:
+async def test_what_mongodb_wrote_survives_its_kill(new_folder: Callable[[], Path]) -> None:
+    async with Mongo(new_folder(), free_port()) as server:
         with MongoClient[dict[str, object]](server.uri) as client:
             client.stock.products.insert_one({"_id": "a", "n": 1})
         await server.kill()
