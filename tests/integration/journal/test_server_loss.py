@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -20,9 +21,9 @@ from tests.integration.journal.conftest import Database
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Postgres]:
+async def server(new_folder: Callable[[], Path]) -> AsyncIterator[Postgres]:
     """A server of these tests' own, to be mistreated."""
-    async with Postgres(tmp_path_factory.mktemp("postgres"), free_port()) as running:
+    async with Postgres(new_folder(), free_port()) as running:
         yield running
 
 
