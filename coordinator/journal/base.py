@@ -64,6 +64,10 @@ class JournalUnavailable(Exception):
     """The store is away; nothing was read, and what should be written may or may not be."""
 
 
+class UnreadableHistory(Exception):
+    """A history on disk that this version cannot read: written by a newer one, or damaged."""
+
+
 class InvalidQuery(ValueError):
     """A question that no store could answer: an impossible page, or a text that no row can have."""
 
@@ -200,7 +204,11 @@ class Journal(Protocol):
         ...
 
     async def release_lease(self, lease: Lease) -> None:
-        """Let others claim this instance's sagas at once. Releasing a lost lease does nothing."""
+        """Let others claim this instance's sagas at once. Releasing a lost lease does nothing.
+
+        Raises:
+            JournalUnavailable: the store is away.
+        """
         ...
 
     async def claim(self, lease: Lease, limit: int) -> Sequence[StoredSaga]:
@@ -218,6 +226,7 @@ class Journal(Protocol):
         """One saga if it is unfinished and owned by this lease; None otherwise.
 
         Raises:
+            UnreadableHistory: its history cannot be read.
             JournalUnavailable: the store is away.
         """
         ...
@@ -245,7 +254,8 @@ class Journal(Protocol):
 class Reader(Protocol):
     """Anyone's side: read what is on disk, and post verbs.
 
-    All raise `JournalUnavailable`, and `InvalidQuery` for pages and texts that cannot be.
+    All raise `JournalUnavailable`, and `InvalidQuery` for pages and texts that cannot be; what
+    returns entries may raise `UnreadableHistory`.
     """
 
     async def load(self, saga_id: str) -> StoredSaga | None:

@@ -28,7 +28,7 @@ from coordinator.core.events import (
     Stuck,
 )
 from coordinator.core.model import Direction, Failure, FailureKind
-from coordinator.journal.base import Append, Entry, Unwritable, Verb
+from coordinator.journal.base import Append, Entry, UnreadableHistory, Unwritable, Verb
 from coordinator.journal.limits import check_texts, storable_text, storable_time
 from protos.journal.v1 import journal_pb2 as pb
 
@@ -75,10 +75,6 @@ class Row(NamedTuple):
     """A `journal.v1.Commands`."""
 
 
-class Unreadable(ValueError):
-    """A row that this version cannot read: written by a newer one, or damaged."""
-
-
 def encode(append: Append) -> Row:
     """Turn an append into its row.
 
@@ -103,7 +99,7 @@ def decode(row: Row) -> Entry:
     """Turn a row into the entry that it was made from.
 
     Raises:
-        Unreadable: this version does not understand it.
+        UnreadableHistory: this version does not understand it.
     """
     try:
         event = _event(row, pb.Event.FromString(row.payload))
@@ -112,7 +108,9 @@ def decode(row: Row) -> Entry:
             revision=row.revision, event=event, commands=tuple(_call(call) for call in calls)
         )
     except (DecodeError, ValueError, KeyError) as error:
-        raise Unreadable(f"event {row.revision} of saga {row.saga_id} is not readable") from error
+        raise UnreadableHistory(
+            f"event {row.revision} of saga {row.saga_id} is not readable"
+        ) from error
 
 
 def clean(text: str) -> str:

@@ -205,7 +205,7 @@ async def write(connection: AsyncConnection, lease: Lease, group: Sequence[Packe
     parameters = _lease(lease) | _events(sorted(group, key=attrgetter("saga_id")))
     cursor = connection.cursor(binary=True)
     await cursor.execute(_WRITE, parameters, prepare=True)
-    held, events = await cursor.fetchone() or (0, 0)
+    ((held, events),) = await cursor.fetchall()
     return Written(held=held == 1, events=events)
 
 

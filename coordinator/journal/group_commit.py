@@ -114,10 +114,16 @@ class GroupCommit:
     # --- groups ---------------------------------------------------------------
 
     async def _write_groups(self) -> None:
-        while await self._gather():
-            group = self._take()
-            self._pace.sent(len(group), self._loop.time())
-            await self._settle(group)
+        try:
+            while await self._gather():
+                group = self._take()
+                self._pace.sent(len(group), self._loop.time())
+                await self._settle(group)
+        finally:  # also when a bug ends it: nothing may wait for ever
+            self.available = False
+            self._closing.set()
+            for waiting in self._queue:
+                self._loop.call_soon(waiting.done, LeaseLost("the journal was closed"))
 
     async def _gather(self) -> bool:
         """Wait until there is a group; False when there will be none."""

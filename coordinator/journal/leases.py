@@ -11,7 +11,6 @@ from sqlalchemy.types import DateTime
 
 from coordinator.journal.base import Lease, LeaseLost
 from coordinator.journal.database import transaction
-from coordinator.journal.limits import check_texts
 from coordinator.journal.tables import Milliseconds, epoch_sequence, instance
 
 _NOW = func.clock_timestamp(type_=DateTime(timezone=True))  # now() is the transaction's start
@@ -25,7 +24,6 @@ _TERM = (
 
 async def acquire(engine: AsyncEngine, instance_id: str, length_ms: int) -> Lease:
     """Give an instance a new lease; waits for a group commit under its last one."""
-    check_texts(instance_id)
     term = {
         "epoch": epoch_sequence.next_value(),
         "expire_time": _NOW + timedelta(milliseconds=length_ms),

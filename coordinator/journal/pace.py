@@ -8,7 +8,7 @@ the wait brings enough appends.
 
 from __future__ import annotations
 
-_WORTH_WAITING_FOR = 8.0
+_WORTH_WAITING_FOR = 4.0
 _MEMORY = 0.8
 """Weight of the past in the rate, per group."""
 

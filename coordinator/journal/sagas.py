@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from coordinator.core.model import SagaState
 from coordinator.journal import leases
-from coordinator.journal.base import Entry, Lease, StoredSaga
-from coordinator.journal.codec import Row, Unreadable, decode
+from coordinator.journal.base import Entry, Lease, StoredSaga, UnreadableHistory
+from coordinator.journal.codec import Row, decode
 from coordinator.journal.database import transaction
 from coordinator.journal.limits import check_page, check_texts
 from coordinator.journal.tables import instance, saga, saga_event
@@ -46,7 +46,7 @@ def select_sagas() -> Select[Any]:
 
 
 def select_events() -> Select[Any]:
-    """All columns of `entry`, oldest first, to be narrowed."""
+    """All columns of a `Row`, in its order, oldest first, to be narrowed."""
     columns = (
         saga_event.c.saga_id,
         saga_event.c.revision,
@@ -144,7 +144,7 @@ async def _readable(tx: AsyncConnection, saga_ids: Sequence[str]) -> Mapping[str
     for saga_id, rows in (await _rows(tx, saga_ids)).items():
         try:
             histories[saga_id] = [decode(row) for row in rows]
-        except Unreadable as error:
+        except UnreadableHistory as error:
             _log.error("journal.unreadable", saga_id=saga_id, error=str(error))
     return histories
 

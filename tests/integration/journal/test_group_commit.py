@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from coordinator.core.events import Started
 from coordinator.journal.base import LeaseLost, RevisionConflict, Unwritable
 from coordinator.journal.postgres import PostgresJournal
-from tests.contract.journal.harness import LONG, Instance, begun, finished
+from tests.contract.journal.harness import LONG, Instance, begun, finished, ids
 from tests.integration.journal.conftest import Database
 
 _TRANSACTIONS = "SELECT count(DISTINCT xmin::text), count(*) FROM saga.saga_event"
@@ -86,6 +86,22 @@ async def test_an_append_queued_under_a_former_lease_is_lost(
     await blocker.rollback()
     assert isinstance(await told, LeaseLost)
     await mine.tell(begun("s1").append)
+
+
+async def test_a_new_lease_waits_for_the_group_commit_under_the_last_one(
+    database: Database, mine: Instance
+) -> None:
+    blocker = await database.connect()
+    await _start_elsewhere(blocker, "s1")
+    told = mine.queue(begun("s1").append)
+    await database.until_waiting("Lock")
+    successor = asyncio.create_task(database.rig.join("mine"))
+    await database.until_waiting("Lock", application="journal pool")
+    assert not successor.done()
+    await blocker.rollback()
+    assert await told is None
+    heir = await successor
+    assert ids(await heir.journal.claim(heir.lease, 10)) == ["s1"]
 
 
 async def test_a_claim_waits_for_the_dead_instances_group_commit_and_sees_it(

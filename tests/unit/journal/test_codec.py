@@ -23,8 +23,8 @@ from coordinator.core.events import (
     Stuck,
 )
 from coordinator.core.model import Direction, Failure, FailureKind
-from coordinator.journal.base import Append, Unwritable
-from coordinator.journal.codec import KINDS, Row, Unreadable, clean, decode, encode
+from coordinator.journal.base import Append, UnreadableHistory, Unwritable
+from coordinator.journal.codec import KINDS, Row, clean, decode, encode
 from coordinator.journal.limits import MAX_TIME_MS
 from tests.builders import definition
 
@@ -154,13 +154,13 @@ def test_a_number_too_large_for_its_field_is_refused() -> None:
 
 def test_a_row_of_a_newer_version_is_unreadable() -> None:
     row = encode(_append(StepCompensated(time_ms=1, step="a", attempt=1)))
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableHistory):
         decode(row._replace(kind="STEP_DREAMT"))
 
 
 def test_a_damaged_row_is_unreadable() -> None:
     row = encode(_append(StepCompensated(time_ms=1, step="a", attempt=1)))
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableHistory):
         decode(row._replace(payload=b"\xff"))
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableHistory):
         decode(row._replace(kind="STUCK"))
