@@ -14,19 +14,22 @@ from local.mesh import Mesh
 from local.ports import Ports
 from local.scenarios import SCENARIOS, Scenario
 from local.screen import Screen
-from local.shop import CATALOGUE, Shop, open_shop
+from local.shop import CATALOGUE, FIRST_STOCK, Shop, open_shop
 
-_STOCK = {"coffee": 100, "filter": 100, "mug": 100, "grinder": 0}
 _LONGEST_SECONDS = 90
 
 
 async def demo(screen: Screen) -> bool:
-    """Play all scenarios; True when every promise held. A failed run's logs are kept."""
+    """Play all scenarios; True when every promise held. A failed run's folder is kept."""
     folder = Path(tempfile.mkdtemp(prefix="saga-demo-"))
     screen.say("Starting PostgreSQL, MongoDB, the payment sandbox and five services ...")
-    async with Mesh(folder, Ports.free()) as mesh, open_shop(mesh.address) as shop:
-        await shop.stock_up(_STOCK)
-        held = [await play(scenario, mesh, shop, screen) for scenario in SCENARIOS]
+    try:
+        async with Mesh(folder, Ports.free()) as mesh, open_shop(mesh.address) as shop:
+            await shop.stock_up(FIRST_STOCK)
+            held = [await play(scenario, mesh, shop, screen) for scenario in SCENARIOS]
+    except asyncio.CancelledError:
+        shutil.rmtree(folder)
+        raise
     if all(held):
         screen.say("\nEvery promise held.")
         shutil.rmtree(folder)
@@ -65,5 +68,5 @@ async def _follow(scenario: Scenario, mesh: Mesh, shop: Shop, screen: Screen, sa
             tasks.create_task(scenario.meanwhile(mesh, screen.say))
             state = (await screen.follow(steps, events)).state
     except* TimeoutError as late:
-        screen.say(f"  gave up waiting: {late.exceptions[0]}")
+        screen.say(f"  gave up waiting: {late.exceptions[0] or f'{_LONGEST_SECONDS} s are over'}")
     return state

@@ -2,7 +2,7 @@
 
 The wheel's own start-up serves a Unix socket only, so its part here is `initdb` and the binaries;
 we start the server as a child process like every other. PostgreSQL refuses to run as root: then the
-wheel makes a system user, and the server runs as that.
+wheel makes a system user for it, and lets others enter the folders above its binaries and data.
 """
 
 from __future__ import annotations

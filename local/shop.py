@@ -18,6 +18,9 @@ CURRENCY = "EUR"
 CATALOGUE = {"coffee": 1250, "filter": 390, "mug": 899, "grinder": 12900}
 """What one of each product costs, in cents."""
 
+FIRST_STOCK = {"coffee": 100, "filter": 100, "mug": 100, "grinder": 0}
+"""How many there are when a mesh is new; grinders are out of stock."""
+
 Cart = Mapping[str, int]
 """How many of each product."""
 

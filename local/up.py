@@ -12,9 +12,7 @@ from local.commands import commands, script
 from local.mesh import Mesh
 from local.ports import HOST, Ports
 from local.screen import Screen
-from local.shop import open_shop
-
-_FIRST_STOCK = {"coffee": 100, "filter": 100, "mug": 100, "grinder": 0}
+from local.shop import FIRST_STOCK, open_shop
 
 
 async def up(folder: Path, screen: Screen) -> None:
@@ -30,7 +28,7 @@ async def up(folder: Path, screen: Screen) -> None:
     async with mesh:
         async with open_shop(mesh.address) as shop:
             if await shop.is_empty():
-                await shop.stock_up(_FIRST_STOCK)
+                await shop.stock_up(FIRST_STOCK)
         screen.say(_how_to_use(mesh))
         with contextlib.suppress(asyncio.CancelledError):  # how `up` is told to end
             await asyncio.Event().wait()

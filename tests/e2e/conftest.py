@@ -11,11 +11,9 @@ import pytest_asyncio
 from local.mesh import Mesh
 from local.ports import Ports
 from local.sandbox import Sandbox
-from local.shop import Shop, open_shop
+from local.shop import FIRST_STOCK, Shop, open_shop
 from tests.e2e.grpcurl import Grpcurl
 from tests.e2e.receiver import Receiver, receiving
-
-STOCK = {"coffee": 1_000, "filter": 1_000, "mug": 1_000, "grinder": 0}
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +32,7 @@ async def mesh(new_folder: Callable[[], Path], receiver: Receiver) -> AsyncItera
         running = Mesh(new_folder(), Ports.free())
     async with running:
         async with open_shop(running.address) as shop:
-            await shop.stock_up(STOCK)
+            await shop.stock_up(FIRST_STOCK)
         yield running
 
 
