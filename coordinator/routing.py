@@ -22,10 +22,19 @@ Route = Callable[[Iterable[Contract]], None]
 class Routing:
     """Asks the participants and hands on what they serve."""
 
-    def __init__(self, contracts: Contracts, route: Route, *, every_seconds: float = 5) -> None:
+    def __init__(
+        self,
+        contracts: Contracts,
+        route: Route,
+        *,
+        every_seconds: float = 5,
+        while_away_seconds: float = 0.5,
+    ) -> None:
+        """`while_away_seconds` is how often is asked as long as somebody does not answer."""
         self._contracts = contracts
         self._route = route
         self._every_seconds = every_seconds
+        self._while_away_seconds = while_away_seconds
         self._unreachable: frozenset[str] = frozenset()
 
     async def refresh(self) -> None:
@@ -43,7 +52,8 @@ class Routing:
     async def run(self) -> None:
         """Refresh until cancelled."""
         while True:
-            await asyncio.sleep(self._every_seconds)
+            away = bool(self._unreachable)
+            await asyncio.sleep(self._while_away_seconds if away else self._every_seconds)
             try:
                 await self.refresh()
             except ServedTwice as conflict:

@@ -44,7 +44,8 @@ async def test_a_participant_that_comes_up_late_is_found() -> None:
         if list(told):
             found.set()
 
-    routing = Routing(Participants([AWAY], [ORDER]), route, every_seconds=0.001)
+    routing = Routing(Participants([AWAY], [ORDER]), route, while_away_seconds=0.001)
+    await routing.refresh()
     task = asyncio.create_task(routing.run())
     await asyncio.wait_for(found.wait(), 5)
     task.cancel()
