@@ -59,7 +59,8 @@ class _Waiting:
     lease: Lease
     done: Done
     in_doubt: bool = False
-    """It was sent once and the connection broke before an answer came."""
+    """It was sent once and no answer came."""
+    told: bool = False
 
 
 class GroupCommit:
@@ -88,13 +89,19 @@ class GroupCommit:
         self.available = True
 
     async def close(self) -> None:
-        """Write what is queued if PostgreSQL is there, refuse it otherwise, and disconnect."""
+        """Write what is queued if PostgreSQL is there, refuse it otherwise, and disconnect.
+
+        Raises whatever bug has ended the writer before.
+        """
         self._closing.set()
         self._arrived.set()
-        if self._writer is not None:
-            await self._writer
-        if self._connection is not None:
-            await self._connection.close()
+        writer, self._writer = self._writer, None
+        try:
+            if writer is not None:
+                await writer
+        finally:
+            if self._connection is not None:
+                await self._connection.close()
 
     def append(self, append: Append, lease: Lease | None, done: Done) -> None:
         """Queue an append under a lease; see `Journal.append`."""
@@ -114,16 +121,22 @@ class GroupCommit:
     # --- groups ---------------------------------------------------------------
 
     async def _write_groups(self) -> None:
+        group: Sequence[_Waiting] = ()
         try:
             while await self._gather():
                 group = self._take()
                 self._pace.sent(len(group), self._loop.time())
                 await self._settle(group)
-        finally:  # also when a bug ends it: nothing may wait for ever
+        finally:  # also when a bug ends it: nobody may wait for ever
             self.available = False
             self._closing.set()
-            for waiting in self._queue:
-                self._loop.call_soon(waiting.done, LeaseLost("the journal was closed"))
+            for waiting in (*group, *self._queue):
+                self._tell(waiting, LeaseLost("the journal was closed"))
+
+    def _tell(self, waiting: _Waiting, verdict: AppendError | None) -> None:
+        if not waiting.told:
+            waiting.told = True
+            self._loop.call_soon(waiting.done, verdict)
 
     async def _gather(self) -> bool:
         """Wait until there is a group; False when there will be none."""
@@ -155,7 +168,7 @@ class GroupCommit:
             await self._part(group, refusal)
         else:
             for waiting, verdict in zip(group, verdicts, strict=True):
-                self._loop.call_soon(waiting.done, verdict)
+                self._tell(waiting, verdict)
 
     async def _part(self, group: Sequence[_Waiting], refusal: psycopg.Error) -> None:
         """Halve a group whose data was refused, until the guilty append is alone."""
@@ -167,8 +180,7 @@ class GroupCommit:
             await self._settle(group)
         else:
             _log.error("journal.unwritable", saga_id=group[0].packed.saga_id, **_words(refusal))
-            unwritable = Unwritable(f"refused with SQLSTATE {refusal.sqlstate}")
-            self._loop.call_soon(group[0].done, unwritable)
+            self._tell(group[0], Unwritable(f"refused with SQLSTATE {refusal.sqlstate}"))
 
     async def _insist(self, group: Sequence[_Waiting]) -> Sequence[AppendError | None]:
         """Write a group, as often as it takes while PostgreSQL is away.

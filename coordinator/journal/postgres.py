@@ -67,9 +67,11 @@ class PostgresJournal:
 
     async def close(self) -> None:
         """Write what is queued, if PostgreSQL is there, and disconnect."""
-        await self._writer.close()
-        await self._lease_engine.dispose()
-        await self._engine.dispose()
+        try:
+            await self._writer.close()
+        finally:
+            await self._lease_engine.dispose()
+            await self._engine.dispose()
 
     # --- Journal --------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest_asyncio
 from psycopg import AsyncConnection
@@ -21,11 +21,11 @@ class Database:
     admin: AsyncConnection
     """Commits every statement."""
     rig: PostgresRig
-    cleanup: AsyncExitStack = field(default_factory=AsyncExitStack)
+    cleanup: AsyncExitStack
 
-    async def connect(self) -> AsyncConnection:
+    async def connect(self, application: str = "blocker") -> AsyncConnection:
         """One more connection, for a transaction that is to stay open."""
-        connection = await AsyncConnection.connect(self.dsn)
+        connection = await AsyncConnection.connect(self.dsn, application_name=application)
         self.cleanup.push_async_callback(connection.close)
         return connection
 

@@ -9,6 +9,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from coordinator.core.events import Started
+from coordinator.journal import group_commit
 from coordinator.journal.base import LeaseLost, RevisionConflict, Unwritable
 from coordinator.journal.postgres import PostgresJournal
 from tests.contract.journal.harness import LONG, Instance, begun, finished, ids
@@ -190,6 +191,27 @@ async def test_closing_writes_what_is_queued_and_refuses_what_comes_after(
     (error,) = await mine.write(begun("late").append)
     assert isinstance(error, LeaseLost)
     assert await database.rows("SELECT count(*) FROM saga.saga") == [(50,)]
+
+
+async def test_a_bug_that_ends_the_writer_leaves_nobody_waiting(
+    database: Database, mine: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bug(Exception):
+        pass
+
+    async def fail(*_: object) -> None:
+        raise Bug
+
+    monkeypatch.setattr(group_commit, "write", fail)
+    told = [mine.queue(begun(saga_id).append) for saga_id in ("s1", "s2")]
+    for error in await asyncio.gather(*told):
+        assert isinstance(error, LeaseLost)
+    assert not mine.journal.available
+    (late,) = await mine.write(begun("s3").append)
+    assert isinstance(late, LeaseLost)
+    assert isinstance(mine.journal, PostgresJournal)
+    with pytest.raises(Bug):
+        await mine.journal.close()
 
 
 async def test_closing_without_the_server_refuses_what_is_queued(mine: Instance) -> None:

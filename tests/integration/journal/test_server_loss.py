@@ -68,11 +68,11 @@ async def test_a_connection_ended_after_the_commit_and_before_its_answer_loses_n
         AsyncExitStack() as cleanup,
         await AsyncConnection.connect(dsn, autocommit=True) as admin,
     ):
-        database = Database(dsn, admin, PostgresRig(dsn, cleanup))
+        database = Database(dsn, admin, PostgresRig(dsn, cleanup), cleanup)
         mine = await database.rig.join("mine")
         first, second, third = finished("s1")
         await mine.tell(first)
-        await _await_standby(admin, "nobody")
+        held_back = await _await_standby(database, "nobody")
         told = mine.queue(second)
         backend = await database.until_waiting("IPC")
         assert not told.done()
@@ -81,7 +81,8 @@ async def test_a_connection_ended_after_the_commit_and_before_its_answer_loses_n
             await asyncio.sleep(0)
         found = await database.rows("SELECT revision FROM saga.saga_event ORDER BY revision")
         assert found == [(1,), (2,)]
-        await _await_standby(admin, "")
+        await _set_standby(admin, "")
+        await held_back
         assert await told is None
         await mine.tell(third)
         stored = await mine.journal.load("s1")
@@ -89,6 +90,28 @@ async def test_a_connection_ended_after_the_commit_and_before_its_answer_loses_n
         assert stored.revision == 3
 
 
-async def _await_standby(admin: AsyncConnection, name: str) -> None:
+async def _await_standby(database: Database, name: str) -> asyncio.Task[None]:
+    """Have commits wait for a standby, and return once they do: a reload takes its time.
+
+    The task that is returned ends when they wait no more.
+    """
+    probe = await database.connect("probe")
+    await probe.execute("CREATE TABLE probe ()")
+    await probe.commit()
+    await _set_standby(database.admin, name)
+    released = asyncio.Event()
+
+    async def commit_until_released() -> None:
+        while not released.is_set():
+            await probe.execute("INSERT INTO probe DEFAULT VALUES")
+            await probe.commit()
+
+    commits = asyncio.create_task(commit_until_released())
+    await database.until_waiting("IPC", application="probe")
+    released.set()
+    return commits
+
+
+async def _set_standby(admin: AsyncConnection, name: str) -> None:
     await admin.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
     await admin.execute("SELECT pg_reload_conf()")
