@@ -1,6 +1,7 @@
 """The border of a server: every RPC passes here on its way in and on its way out.
 
-In: its trace context, and the saga it belongs to, for all that is logged. Out: a `MeshError` as a
+In: its trace context, and the saga it belongs to, for all that is logged; then the request, read
+here and not by grpc, whose own refusals have no details. Out: a `MeshError` as a
 `google.rpc.Status`, and anything else that was raised as INTERNAL, whose words tell nothing but the
 trace id; the traceback goes to the log.
 """
@@ -8,24 +9,29 @@ trace id; the traceback goes to the log.
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from opentelemetry import trace
 from structlog.contextvars import bind_contextvars
 
-from mesh.errors import MeshError, Retry, to_status
+from mesh.errors import FieldViolation, InvalidRequest, MeshError, Retry, to_status
 from mesh.step import SAGA_ID, SAGA_STEP
 from mesh.telemetry import TRACER, Metadata, mark, server_span
 from mesh.typed_grpc import Context, MethodHandler, ServerInterceptor
 
+MAX_REQUEST_BYTES = 4 << 20
+"""Largest request that any service takes; a step's limit is lower, and checked by its barrier."""
+
 Behaviour = Callable[..., Any]
 """What grpc calls for one RPC: (request or requests, context)."""
+Parse = Callable[[bytes], Message]
+Read = Callable[[Any], Any]
+"""Makes what a handler is given of what grpc has received."""
 
 _KINDS = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
@@ -43,14 +49,14 @@ class Border(ServerInterceptor):
 
     def __init__(self, tracer_provider: trace.TracerProvider) -> None:
         self._tracer = tracer_provider.get_tracer(TRACER)
-        self._streams: set[asyncio.Timeout] = set()
+        self._waits: set[asyncio.Timeout] = set()
         self._draining = False
 
     def drain(self) -> None:
         """End the open response streams: their clients resume them elsewhere."""
         self._draining = True
-        for stream in self._streams:
-            stream.reschedule(0)
+        for wait in self._waits:
+            wait.reschedule(0)
 
     async def intercept_service(
         self,
@@ -63,37 +69,56 @@ class Border(ServerInterceptor):
             return handler
         wrap = self._stream if handler.response_streaming else self._unary
         kind, make = _KINDS[handler.request_streaming, handler.response_streaming]
-        behaviour = wrap(getattr(handler, kind), handler_call_details.method)
-        return make(behaviour, handler.request_deserializer, handler.response_serializer)
+        parse, read = _divided(handler)
+        behaviour = wrap(getattr(handler, kind), read, handler_call_details.method)
+        return make(behaviour, parse, handler.response_serializer)
 
-    def _unary(self, answer: Behaviour, method: str) -> Behaviour:
-        async def unary(request: Any, context: Context) -> Message:  # noqa: ANN401
+    def _unary(self, answer: Behaviour, read: Read, method: str) -> Behaviour:
+        async def unary(received: Any, context: Context) -> Message:  # noqa: ANN401
             async with self._crossing(method, context):
-                response: Message = await answer(request, context)
+                response: Message = await answer(read(received), context)
                 return response
 
         return unary
 
-    def _stream(self, answer: Behaviour, method: str) -> Behaviour:
-        async def stream(request: Any, context: Context) -> None:  # noqa: ANN401
-            async with self._crossing(method, context), self._until_drain():
-                await _send(answer(request, context), context)
+    def _stream(self, answer: Behaviour, read: Read, method: str) -> Behaviour:
+        async def stream(received: Any, context: Context) -> None:  # noqa: ANN401
+            async with self._crossing(method, context):
+                responses: AsyncGenerator[Any, None] | Awaitable[None]
+                responses = answer(read(received), context)
+                if isinstance(responses, AsyncGenerator):
+                    await self._send(responses, context)
+                else:
+                    await responses  # it writes by itself, and is left to finish
 
         return stream
 
+    async def _send(self, responses: AsyncGenerator[Any, None], context: Context) -> None:
+        """A drain ends the wait for a response, never a write: grpc cannot end a call in one."""
+        async with aclosing(responses):
+            while True:
+                async with self._until_drain():
+                    response = await anext(responses, None)
+                if response is None:
+                    return
+                await context.write(response)
+
     @asynccontextmanager
     async def _until_drain(self) -> AsyncIterator[None]:
+        drained = Retry("DRAINING", "the server is shutting down; resume elsewhere")
+        if self._draining:
+            raise drained
         try:
-            async with asyncio.timeout(0 if self._draining else None) as stream:
-                self._streams.add(stream)
+            async with asyncio.timeout(None) as wait:
+                self._waits.add(wait)
                 try:
                     yield
                 finally:
-                    self._streams.discard(stream)
+                    self._waits.discard(wait)
         except TimeoutError:
-            if not stream.expired():
+            if not wait.expired():
                 raise
-            raise Retry("DRAINING", "the server is shutting down; resume elsewhere") from None
+            raise drained from None
 
     @asynccontextmanager
     async def _crossing(self, method: str, context: Context) -> AsyncIterator[None]:
@@ -119,13 +144,24 @@ class Border(ServerInterceptor):
                 await _abort(context, _internal(span), domain=_package(method))
 
 
-async def _send(responses: Any, context: Context) -> None:  # noqa: ANN401
-    if inspect.isasyncgen(responses):
-        async with aclosing(responses):
-            async for response in responses:
-                await context.write(response)
-    else:
-        await responses  # a coroutine that writes to the context by itself
+def _divided(handler: MethodHandler) -> tuple[Parse | None, Read]:
+    """What grpc does to read a request, and what is left to us: all, unless it is a stream."""
+    parse = handler.request_deserializer
+    if handler.request_streaming or parse is None:
+        return parse, lambda requests: requests
+
+    def read(received: bytes) -> Message:
+        if len(received) > MAX_REQUEST_BYTES:
+            size = f"is {len(received)} bytes, at most {MAX_REQUEST_BYTES}"
+            raise InvalidRequest([FieldViolation("request", size)], reason="REQUEST_TOO_LARGE")
+        try:
+            message: Message = parse(received)
+        except DecodeError:
+            violation = FieldViolation("request", "its bytes are no message of the method's type")
+            raise InvalidRequest([violation], reason="REQUEST_UNREADABLE") from None
+        return message
+
+    return None, read
 
 
 async def _abort(context: Context, error: MeshError, *, domain: str) -> None:

@@ -2,29 +2,37 @@
 
 The empty name and every served service read NOT_SERVING while one of the probes fails or the server
 drains; the name `liveness` reads SERVING as long as the process answers.
+
+Not the servicer of grpcio-health-checking: its Watch writes to the call by itself, so a drain can
+not end it without the danger of cutting a write in two.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
 import structlog
-from grpc_health.v1 import health_pb2
-from grpc_health.v1._async import HealthServicer  # health.aio, a name type checkers do not see
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typing_extensions import override
+
+from mesh.errors import NotFound
+from mesh.typed_grpc import Context
 
 Probe = Callable[[], Awaitable[None]]
 """Returns when what it asks is there; raises when it is not."""
 
 LIVENESS = "liveness"
 
+State = health_pb2.HealthCheckResponse.ServingStatus
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 _log = structlog.stdlib.get_logger()
 
 
-class Health:
-    """Polls the probes and answers for them."""
+class Health(health_pb2_grpc.HealthServicer):
+    """Polls the probes and answers for them; NOT_SERVING until they were asked once."""
 
     def __init__(
         self, ready: Mapping[str, Probe], *, interval_seconds: float = 1, timeout_seconds: float = 3
@@ -32,15 +40,15 @@ class Health:
         self._ready = ready
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
-        self._names: tuple[str, ...] = ()
+        self._services: tuple[str, ...] = ()
+        self._state: State = _NOT_SERVING
+        self._changed = asyncio.Event()
         self._away: frozenset[str] | None = None
-        self.servicer = HealthServicer()
+        self._draining = False
 
-    async def begin(self, services: Iterable[str]) -> None:
-        """Answer NOT_SERVING for these services, until `watch` has asked every probe once."""
-        self._names = ("", *services)
-        await self._set(_NOT_SERVING)
-        await self.servicer.set(LIVENESS, _SERVING)
+    def answer_for(self, services: Iterable[str]) -> None:
+        """Know these services too."""
+        self._services = ("", *services)
 
     async def watch(self) -> None:
         """Poll until cancelled."""
@@ -48,9 +56,38 @@ class Health:
             await self._poll()
             await asyncio.sleep(self._interval_seconds)
 
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """Read NOT_SERVING from now on, whatever the probes say."""
-        await self.servicer.enter_graceful_shutdown()
+        self._draining = True
+        self._set(_NOT_SERVING)
+
+    @override
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        state = self._state_of(request.service)
+        if state == _SERVICE_UNKNOWN:
+            raise NotFound(
+                "SERVICE_UNKNOWN", "not served here", resource_type="service", name=request.service
+            )
+        return health_pb2.HealthCheckResponse(status=state)
+
+    @override
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        sent = None
+        while True:
+            changed, state = self._changed, self._state_of(request.service)
+            if state != sent:
+                yield health_pb2.HealthCheckResponse(status=state)
+                sent = state
+            await changed.wait()
+
+    def _state_of(self, service: str) -> State:
+        if service == LIVENESS:
+            return _SERVING
+        return self._state if service in self._services else _SERVICE_UNKNOWN
 
     async def _poll(self) -> None:
         results = await asyncio.gather(
@@ -59,16 +96,17 @@ class Health:
         away = frozenset(
             name for name, result in zip(self._ready, results, strict=True) if result is not None
         )
-        if away == self._away:
+        if away == self._away or self._draining:
             return
         self._away = away
         _log.info("health.not_ready" if away else "health.ready", away=sorted(away))
-        await self._set(_NOT_SERVING if away else _SERVING)
-
-    async def _set(self, state: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in self._names:
-            await self.servicer.set(name, state)
+        self._set(_NOT_SERVING if away else _SERVING)
 
     async def _ask(self, probe: Probe) -> None:
         async with asyncio.timeout(self._timeout_seconds):
             await probe()
+
+    def _set(self, state: State) -> None:
+        self._state = state
+        self._changed.set()
+        self._changed = asyncio.Event()

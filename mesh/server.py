@@ -25,18 +25,19 @@ import structlog
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio, see mesh.health
+from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio
 from opentelemetry import trace
 
-from mesh.border import Border
+from mesh.border import MAX_REQUEST_BYTES, Border
 from mesh.errors import Rejected
 from mesh.health import Health, Probe
 from mesh.settings import ServiceSettings
 from mesh.step import SAGA_OUTCOME, GuardedStep, StepCall
 from mesh.typed_grpc import Context, ServiceHandler
 
-MAX_RECEIVE_BYTES = 4 << 20
-"""Largest message that any server takes; a step's limit is lower, and checked by its barrier."""
+MAX_RECEIVE_BYTES = 4 * MAX_REQUEST_BYTES
+"""Largest message that grpc lets in. It refuses without a word of ours, so that what is only a
+little too large gets to the border, which says what is wrong."""
 
 ServicerT = TypeVar("ServicerT")
 Register = Callable[[ServicerT, Any], None]
@@ -111,7 +112,7 @@ class Server:
         self._add_own_services(server)
         server.add_generic_rpc_handlers(self._handlers)
         self.port = _bind(server, self._settings)
-        await self._health.begin(self._services)
+        self._health.answer_for(self._services)
         await server.start()
         self._watch = asyncio.create_task(self._health.watch())
         self._server = server
@@ -122,7 +123,8 @@ class Server:
         if self._server is None or self._watch is None:
             return
         _log.info("server.draining", grace_seconds=self._settings.shutdown_grace_seconds)
-        await self._health.drain()
+        self._health.drain()
+        await asyncio.sleep(0)  # who watches the health is told before the streams end
         self._border.drain()
         await self._server.stop(self._settings.shutdown_grace_seconds)
         self._watch.cancel()
@@ -130,7 +132,7 @@ class Server:
         _log.info("server.stopped")
 
     def _add_own_services(self, server: grpc.aio.Server) -> None:
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection(names), server)
 

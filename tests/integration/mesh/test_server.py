@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from mesh.border import MAX_REQUEST_BYTES
 from mesh.server import MAX_RECEIVE_BYTES, Server
 from mesh.settings import ServiceSettings
 from protos.inventory.v1 import inventory_pb2, inventory_pb2_grpc
@@ -151,10 +152,34 @@ async def test_an_abort_by_hand_passes_unchanged(channel: grpc.aio.Channel) -> N
     assert (code, words) == (grpc.StatusCode.NOT_FOUND, "by hand")
 
 
-async def test_a_message_over_four_mebibytes_is_refused(channel: grpc.aio.Channel) -> None:
+async def test_a_request_over_four_mebibytes_is_refused_with_its_size(
+    channel: grpc.aio.Channel,
+) -> None:
+    code, trailing, words = await do(channel, "o" * MAX_REQUEST_BYTES)
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert error_info(trailing).reason == "REQUEST_TOO_LARGE"
+    assert f"at most {MAX_REQUEST_BYTES}" in words
+
+
+async def test_a_message_that_grpc_itself_does_not_let_in_is_refused(
+    channel: grpc.aio.Channel,
+) -> None:
     code, _, _ = await do(channel, "o" * (MAX_RECEIVE_BYTES + 1))
 
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    "method", ["/inventory.v1.ReserveStock/Do", "/saga.v1.SagaService/WatchSaga"]
+)
+async def test_bytes_that_do_not_parse_are_refused(method: str, channel: grpc.aio.Channel) -> None:
+    call = channel.unary_stream(method, None, None)
+
+    code, trailing, _ = await ending(call(b"\xff\xff\xff"))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert error_info(trailing).reason == "REQUEST_UNREADABLE"
 
 
 async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel) -> None:
@@ -232,6 +257,17 @@ async def test_a_drain_lets_calls_in_flight_finish_and_ends_streams(
     assert (await doing)[0] is grpc.StatusCode.OK
     await stopping
     assert (await do(channel, ""))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_stream_that_slips_in_during_a_drain_ends_too(
+    server: Server, channel: grpc.aio.Channel
+) -> None:
+    server._border.drain()
+    request = saga_pb2.WatchSagaRequest(saga_id="endless")
+
+    code, _, _ = await ending(saga_pb2_grpc.SagaServiceStub(channel).WatchSaga(request))
+
+    assert code is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_call_longer_than_the_grace_time_is_cut_off(step: Step) -> None:
