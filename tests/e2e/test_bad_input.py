@@ -70,9 +70,10 @@ async def test_an_order_that_makes_no_sense_is_refused_and_nothing_is_placed(
 async def test_a_request_over_four_mebibytes_is_refused(shop: Shop) -> None:
     request = order_request({"mug": 1}, "pm_card_visa")
     request.customer_id = "m" * (4 << 20)
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
+    async with refused() as answer:
         await shop.orders.PlaceOrder(request)
-    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (answer.code, answer.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["request"])
+    assert answer.reason == "REQUEST_TOO_LARGE"
 
 
 async def test_a_request_id_that_was_used_for_something_else_is_refused(shop: Shop) -> None:
