@@ -38,9 +38,12 @@ class FieldViolation:
     """One thing that is wrong with one field of a request."""
 
     field: str
-    """Path of the field, such as items[2].quantity."""
+    """Path of the field, such as items[2].quantity; empty for the whole request."""
     description: str
     """What is wrong with it and what is expected."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}" if self.field else self.description
 
 
 class MeshError(Exception):
@@ -70,7 +73,7 @@ class InvalidRequest(MeshError):
         self, violations: Iterable[FieldViolation], *, reason: str = "INVALID_REQUEST"
     ) -> None:
         self.violations = tuple(violations)
-        super().__init__(reason, "; ".join(f"{v.field}: {v.description}" for v in self.violations))
+        super().__init__(reason, "; ".join(str(violation) for violation in self.violations))
 
     def details(self) -> Iterable[Message]:
         """One `BadRequest` with every violation."""

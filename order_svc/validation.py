@@ -13,7 +13,7 @@ from google.type import money_pb2
 from mesh import money
 from mesh.errors import FieldViolation
 from mesh.money import MAX_MINOR_UNITS, InvalidMoney
-from mesh.validation import text_violations
+from mesh.validation import card_token_violations, text_violations
 from order_svc import paging
 from order_svc.order import read_items, total
 from protos.order.v1 import order_pb2
@@ -27,7 +27,6 @@ _ENVELOPE_BYTES = 128
 _MAX_DESCRIPTION = 128
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_PAYMENT_METHOD = re.compile(r"pm_[A-Za-z0-9_]{1,124}")
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
@@ -36,11 +35,9 @@ def place_order_violations(request: order_pb2.PlaceOrderRequest) -> Iterator[Fie
     if not _REQUEST_ID.fullmatch(request.request_id):
         yield FieldViolation("request_id", f"must match {_REQUEST_ID.pattern}")
     yield from text_violations("customer_id", request.customer_id)
-    yield from item_violations(request.items)
-    if not _PAYMENT_METHOD.fullmatch(request.payment_method):
-        yield FieldViolation(
-            "payment_method", f"must match {_PAYMENT_METHOD.pattern}: a token, never a card number"
-        )
+    found = list(item_violations(request.items))
+    yield from found or _nothing_to_pay(request.items)
+    yield from card_token_violations("payment_method", request.payment_method)
     if request.ByteSize() + _ENVELOPE_BYTES > MAX_INPUT_BYTES:
         yield FieldViolation("items", f"must have at most {MAX_INPUT_BYTES} bytes together")
 
@@ -79,6 +76,11 @@ def item_violations(items: Sequence[order_pb2.OrderItem]) -> Iterator[FieldViola
     yield from found
     if not found and total(read_items(items)) > MAX_MINOR_UNITS:
         yield FieldViolation("items", "must have a total that fits 64 bits of minor units")
+
+
+def _nothing_to_pay(items: Sequence[order_pb2.OrderItem]) -> Iterator[FieldViolation]:
+    if total(read_items(items)) == 0:  # a card cannot be charged nothing
+        yield FieldViolation("items", "must have a total of more than zero")
 
 
 def _each(items: Sequence[order_pb2.OrderItem]) -> Iterator[FieldViolation]:

@@ -11,15 +11,11 @@ from collections.abc import Iterator
 from mesh import money
 from mesh.errors import FieldViolation
 from mesh.money import InvalidMoney
+from mesh.validation import card_token_violations
 from protos.payment.v1 import payment_pb2
-
-MAX_TOKEN = 128
 
 _ORDER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PAYMENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_TOKEN = re.compile(r"pm_[A-Za-z0-9_]+")
-_CARD_NUMBER = re.compile(r"[0-9](_?[0-9]){11}")
-"""Twelve digits in a row, grouped or not: the shortest card number. Tokens are never like this."""
 
 
 def charge_violations(request: payment_pb2.ChargePaymentRequest) -> Iterator[FieldViolation]:
@@ -29,13 +25,7 @@ def charge_violations(request: payment_pb2.ChargePaymentRequest) -> Iterator[Fie
         money.positive(money.from_proto(request.amount))
     except InvalidMoney as error:
         yield FieldViolation("amount", str(error))
-    token = request.payment_method
-    if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token) or _CARD_NUMBER.search(token):
-        yield FieldViolation(
-            "payment_method",
-            f"must match {_TOKEN.pattern} in at most {MAX_TOKEN} characters:"
-            " a token, never a card number",
-        )
+    yield from card_token_violations("payment_method", request.payment_method)
 
 
 def get_payment_violations(request: payment_pb2.GetPaymentRequest) -> Iterator[FieldViolation]:

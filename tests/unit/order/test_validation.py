@@ -84,7 +84,14 @@ def test_a_price_that_its_currency_cannot_express_is_refused(price: money_pb2.Mo
 
 
 def test_a_free_item_is_no_mistake() -> None:
-    assert fields(place_order_violations(place_order(item(unit_price=euros(0))))) == []
+    gift = item("gift", unit_price=euros(0))
+    assert fields(place_order_violations(place_order(item(), gift))) == []
+
+
+def test_an_order_that_costs_nothing_cannot_be_placed_for_no_card_is_charged_nothing() -> None:
+    free = item(unit_price=euros(0))
+    assert fields(place_order_violations(place_order(free))) == ["items"]
+    assert fields(create_order_violations(create_order(ORDER_ID, free))) == []
 
 
 def test_a_total_beyond_64_bits_is_refused() -> None:
@@ -116,7 +123,8 @@ def test_names_are_short_and_printable(
 
 
 def test_a_payment_method_is_a_token_and_never_repeated() -> None:
-    wrong = ["", "4242424242424242", "pm_", "pm_" + "x" * 125, "pm_a-b"]
+    card = "4242424242424242"
+    wrong = ["", card, f"pm_{card}", "pm_4242_4242_4242_4242", "pm_", "pm_" + "x" * 126, "pm_a-b"]
     violations = [list(place_order_violations(place_order(payment_method=it))) for it in wrong]
     assert violations == [violations[0]] * len(wrong)
     assert [violation.field for violation in violations[0]] == ["payment_method"]
