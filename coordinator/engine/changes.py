@@ -36,7 +36,8 @@ class Changes:
         waiter = asyncio.get_running_loop().create_future()
         self._waiting[saga_id].add(waiter)
         try:
-            await asyncio.wait_for(waiter, timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await waiter
         except TimeoutError:
             return  # a saga of another instance may have changed: the caller looks
         finally:

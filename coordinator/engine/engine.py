@@ -117,7 +117,7 @@ class Engine:
             Draining, Overloaded: this instance takes no new saga now.
         """
         self._check_open()
-        if (earlier := self._starting.get(saga_id)) is not None:
+        while (earlier := self._starting.get(saga_id)) is not None:
             await self._settled(earlier)
         if self._runner.get(saga_id) is not None:
             raise RevisionConflict(f"a saga {saga_id!r} is here already")
@@ -141,13 +141,14 @@ class Engine:
 
     async def _durable(self, decision: Decision, event: Started) -> Saga:
         """Wait until the start is on disk. A caller that goes away does not stop the saga."""
-        saga_id = decision.saga.saga_id
+        saga_id, term = decision.saga.saga_id, self._runner.term
         answer = asyncio.get_running_loop().create_future()
 
         def written(error: AppendError | None) -> None:
             del self._starting[saga_id]
             if error is None:
-                self._runner.begin(decision)
+                if self._runner.term == term:  # otherwise it is for whoever has claimed it
+                    self._runner.begin(decision)
                 self._changes.notify(saga_id, decision.saga.revision)
             answer.set_result(error)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import assert_never
 
@@ -22,8 +23,6 @@ from coordinator.engine.runner import Ports, Runner
 from coordinator.journal.base import JournalUnavailable, Lease, Verb, VerbKind
 
 log = structlog.get_logger(__name__)
-
-_REFUSALS_AT_ONCE = 1_000
 
 
 class Inbox:
@@ -43,8 +42,10 @@ class Inbox:
         self._load = load
         self._poll_seconds = poll_seconds
         self._posted = asyncio.Event()
-        self._taken: set[str] = set()
-        self._refusals: asyncio.Queue[tuple[str, str]] = asyncio.Queue(_REFUSALS_AT_ONCE)
+        self._taken: dict[str, Live] = {}
+        """Verbs that a saga in memory will decide; one that is dropped before decides nothing."""
+        self._refusals: dict[str, str] = {}
+        """Explanations by request id, until the journal has them."""
 
     def wake(self) -> None:
         """A verb was posted in this process: look at once."""
@@ -57,24 +58,29 @@ class Inbox:
             LeaseLost: the lease is not held any more.
         """
         self._taken.clear()
+        self._refusals.clear()
         while True:
             self._posted.clear()
             try:
                 await self._look(lease)
             except JournalUnavailable:
                 log.debug("inbox.journal_away")
-            try:
-                await asyncio.wait_for(self._posted.wait(), self._poll_seconds)
-            except TimeoutError:
-                continue
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that meets a wake-up.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._posted.wait()
 
     async def _look(self, lease: Lease) -> None:
         await self._refuse_told()
         verbs = await self._ports.journal.pending_verbs(lease)
-        self._taken &= {verb.request_id for verb in verbs}
+        pending = {verb.request_id for verb in verbs}
+        self._taken = {
+            request_id: live
+            for request_id, live in self._taken.items()
+            if request_id in pending and not live.dropped
+        }
         for verb in verbs:
             if verb.request_id not in self._taken:
-                self._taken.add(verb.request_id)
                 await self._take(lease, verb)
         await self._refuse_told()
 
@@ -88,18 +94,17 @@ class Inbox:
             verb_id=verb.request_id,
             illegal=partial(self._refuse, verb.request_id),
         )
+        self._taken[verb.request_id] = live
         self._runner.submit(live, intent)
 
     def _refuse(self, request_id: str, error: IllegalEvent) -> None:
-        try:
-            self._refusals.put_nowait((request_id, str(error)))
-        except asyncio.QueueFull:
-            self._taken.discard(request_id)  # it is still in the inbox, and is looked at again
+        self._refusals[request_id] = str(error)
         self._posted.set()
 
     async def _refuse_told(self) -> None:
-        while not self._refusals.empty():
-            await self._ports.journal.refuse_verb(*self._refusals.get_nowait())
+        for request_id, explanation in list(self._refusals.items()):
+            await self._ports.journal.refuse_verb(request_id, explanation)
+            del self._refusals[request_id]
 
     def _event(self, verb: Verb, live: Live) -> Event:
         now_ms = self._ports.clock.now_ms()

@@ -28,6 +28,11 @@ class Intent:
         """An event that is known already."""
         return cls(make=lambda _: event)
 
+    def refuse(self, error: IllegalEvent) -> None:
+        """It cannot happen; tell whoever asked for it."""
+        if self.illegal is not None:
+            self.illegal(error)
+
 
 @dataclass(slots=True, eq=False)
 class Live:
@@ -39,6 +44,8 @@ class Live:
     writing: bool = False
     in_flight: dict[str, Call] = field(default_factory=dict)
     """Calls by step that were sent and whose answers have not had their turn."""
+    late: list[Call] = field(default_factory=list)
+    """Calls that came due while an event was being written."""
     timers: dict[str, Timer] = field(default_factory=dict)
     """Retries by step that are not due yet, and the saga's deadline."""
     dropped: bool = False

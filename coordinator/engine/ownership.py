@@ -22,7 +22,13 @@ from coordinator.engine.fence import Fence
 from coordinator.engine.inbox import Inbox
 from coordinator.engine.live import Live
 from coordinator.engine.runner import Ports, Runner
-from coordinator.journal.base import JournalUnavailable, Lease, LeaseLost, StoredSaga
+from coordinator.journal.base import (
+    JournalUnavailable,
+    Lease,
+    LeaseLost,
+    StoredSaga,
+    UnreadableHistory,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +73,8 @@ class Ownership:
         self._runner = runner
         self._astray: set[str] = set()
         self._lease: Lease | None = None
+        self._loading = asyncio.Lock()
+        """Held from reading a saga until it is in memory: what was read must be its newest."""
         self.inbox = Inbox(ports, runner, load=self.load, poll_seconds=settings.poll_ms / 1_000)
 
     @property
@@ -75,7 +83,7 @@ class Ownership:
         return self._fence.open
 
     def astray(self, saga_id: str) -> None:
-        """Another instance wrote to a saga of ours: load it again with the next heartbeat."""
+        """A saga of ours has left memory before its end: load it with the next heartbeat."""
         self._astray.add(saga_id)
 
     async def run(self) -> None:
@@ -96,8 +104,12 @@ class Ownership:
 
     async def release(self) -> None:
         """Give every saga back at once; call it after `run` was cancelled."""
-        if self._lease is not None:
+        if self._lease is None:
+            return
+        try:
             await self._ports.journal.release_lease(self._lease)
+        except JournalUnavailable:
+            log.warning("release.journal_away")  # it runs out by itself
 
     async def _acquire(self) -> Lease:
         while True:
@@ -133,29 +145,56 @@ class Ownership:
     async def _gather(self, lease: Lease) -> None:
         while True:
             try:
-                while self._astray:
-                    await self.load(lease, self._astray.pop())
+                for saga_id in list(self._astray):
+                    await self._fetch(lease, saga_id)
+                    self._astray.discard(saga_id)
                 await self._claim(lease)
             except JournalUnavailable:
                 log.debug("claim.journal_away")
             await self._pause()
 
     async def _claim(self, lease: Lease) -> None:
-        while claimed := await self._ports.journal.claim(lease, _CLAIM_BATCH):
+        more = True
+        while more:
+            async with self._loading:
+                more = await self._claim_some(lease)
+
+    async def _claim_some(self, lease: Lease) -> bool:
+        claimed = await self._ports.journal.claim(lease, _CLAIM_BATCH)
+        if claimed:
             log.info("sagas.claimed", count=len(claimed))
-            for stored in claimed:
-                await self._resume(stored)
+        self._astray.update(stored.saga_id for stored in claimed)  # nobody claims them again
+        for stored in claimed:
+            await self._resume(stored)
+            self._astray.discard(stored.saga_id)
+        return bool(claimed)
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._settings.lease_ms / 3_000)
 
     async def load(self, lease: Lease, saga_id: str) -> Live | None:
         """Bring one of our unfinished sagas into memory; None when it is final or not ours."""
-        stored = await self._ports.journal.reload(lease, saga_id)
-        if stored is None:
+        async with self._loading:
+            if (live := self._runner.get(saga_id)) is not None:
+                return live
+            stored = await self._reload(lease, saga_id)
+            saga = None if stored is None else await self._fold(stored)
+            return None if saga is None else self._runner.resume(saga)
+
+    async def _fetch(self, lease: Lease, saga_id: str) -> None:
+        """Go on with one of our sagas unless it is in memory, final, or not ours."""
+        async with self._loading:
+            if self._runner.get(saga_id) is None:
+                stored = await self._reload(lease, saga_id)
+                if stored is not None:
+                    await self._resume(stored)
+
+    async def _reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
+        try:
+            return await self._ports.journal.reload(lease, saga_id)
+        except UnreadableHistory:
+            log.exception("saga.not_readable", saga_id=saga_id)
             return None
-        saga = await self._fold(stored)
-        return None if saga is None else self._runner.resume(saga)
 
     async def _resume(self, stored: StoredSaga) -> None:
         saga = await self._fold(stored)

@@ -36,8 +36,6 @@ from coordinator.journal.base import (
     Append,
     AppendError,
     Journal,
-    LeaseLost,
-    RevisionConflict,
     Unwritable,
 )
 from coordinator.participants.base import Answer, Attempt, Participants
@@ -52,6 +50,12 @@ _UNWRITABLE = Failure(
     code="INTERNAL",
     reason="EVENT_NOT_STORABLE",
     message="the journal's database refuses the data of this saga's next event",
+)
+_BUG = Failure(
+    kind=FailureKind.REFUSED,
+    code="INTERNAL",
+    reason="COORDINATOR_BUG",
+    message="the coordinator failed on this saga's next event; its log says where",
 )
 _OVERDUE = Failure(
     kind=FailureKind.REFUSED,
@@ -100,10 +104,12 @@ class Runner:
         self._lost = lost
         self._live: dict[str, Live] = {}
         self._held: list[tuple[Live, Call]] = []
+        self.term = 0
+        """How often every saga was forgotten: what was begun in an earlier term is not ours."""
         self.sending = True
         """False while draining: what is in flight is heard, nothing new is sent."""
         self.settled = asyncio.Event()
-        """Set whenever something was written, for those who wait until the runner is idle."""
+        """Set whenever a saga had its turn or left, for those who wait until the runner is idle."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -148,42 +154,53 @@ class Runner:
             live.drop()
         self._live.clear()
         self._held.clear()
+        self.term += 1
+        self.settled.set()
 
     def send_held(self) -> None:
         """Send what was held back while the fence was closed; the lease was kept after all."""
         held, self._held = self._held, []
         for live, call in held:
-            self._send(live, call)
+            self._due(live, call)
 
     def _admit(self, saga: Saga) -> Live:
         if (older := self._live.get(saga.saga_id)) is not None:
             older.drop()
         live = self._live[saga.saga_id] = Live(saga)
-        if saga.deadline_ms and saga.state is SagaState.RUNNING:
-            live.timers[_DEADLINE] = self._clock.call_at(
-                saga.deadline_ms, partial(self._deadline_passed, live)
-            )
+        self._watch_deadline(live)
         return live
+
+    def _watch_deadline(self, live: Live) -> None:
+        if live.saga.deadline_ms and live.saga.state is SagaState.RUNNING:
+            live.timers[_DEADLINE] = self._clock.call_at(
+                live.saga.deadline_ms, partial(self._deadline_passed, live)
+            )
 
     def _release(self, live: Live) -> None:
         live.drop()
         if self._live.get(live.saga.saga_id) is live:
             del self._live[live.saga.saga_id]
+        self.settled.set()
 
     # --- one turn -------------------------------------------------------------
 
     def _turn(self, live: Live) -> None:
         while live.queue and not live.writing:
             intent = live.queue.popleft()
-            event = intent.make(live)
             try:
+                event = intent.make(live)
                 decision = decide(live.saga, event)
             except IllegalEvent as error:
                 log.debug("event.dropped", saga_id=live.saga.saga_id, why=str(error))
-                if intent.illegal is not None:
-                    intent.illegal(error)
+                intent.refuse(error)
+                continue
+            except Exception:  # a bug that this saga has met; the others go on
+                log.exception("saga.bug", saga_id=live.saga.saga_id)
+                intent.refuse(IllegalEvent("the coordinator failed on it"))
+                self._halt_first(live, _BUG)
                 continue
             self._write(live, event, decision, intent)
+        self.settled.set()
         if live.idle and live.saga.state is SagaState.STUCK:
             self._release(live)  # it was here for a verb alone
 
@@ -204,11 +221,13 @@ class Runner:
         live.writing = False
         if live.dropped:
             return
-        self.settled.set()
         if error is not None:
             self._not_written(live, event, error)
             return
+        resumed = live.saga.state is SagaState.STUCK
         live.saga = decision.saga
+        if resumed:
+            self._watch_deadline(live)
         if decision.then is not None:
             live.queue.appendleft(Intent.that(decision.then))
         self._act(live, decision.commands)
@@ -216,21 +235,23 @@ class Runner:
         if live.saga.state.final or live.saga.state is SagaState.STUCK:
             self._end(live)
         else:
+            self._act_late(live)
             self._turn(live)
 
     def _not_written(self, live: Live, event: Event, error: AppendError) -> None:
         saga_id = live.saga.saga_id
         if isinstance(error, Unwritable) and not isinstance(event, Stuck):
             log.error("saga.event_not_storable", saga_id=saga_id, error=str(error))
-            live.queue.clear()
-            self.submit(live, Intent.that(self._stuck(_UNWRITABLE)))
+            self._halt_first(live, _UNWRITABLE)
+            self._turn(live)
             return
+        log.warning("saga.dropped", saga_id=saga_id, why=type(error).__name__)
         self._release(live)
-        if isinstance(error, RevisionConflict):
-            log.warning("saga.written_elsewhere", saga_id=saga_id)
-            self._lost(saga_id)
-        elif isinstance(error, LeaseLost):
-            log.warning("a saga is dropped with the lease", saga_id=saga_id)
+        self._lost(saga_id)
+
+    def _halt_first(self, live: Live, failure: Failure) -> None:
+        """Let it be STUCK before anything else; what waits for its turn hears of it then."""
+        live.queue.appendleft(Intent.that(self._stuck(failure)))
 
     def _stuck(self, failure: Failure) -> Stuck:
         return Stuck(time_ms=self._clock.now_ms(), failure=failure)
@@ -245,9 +266,7 @@ class Runner:
         )
         self._ports.stats.ended(state)
         while live.queue:
-            intent = live.queue.popleft()
-            if intent.illegal is not None:
-                intent.illegal(IllegalEvent(f"the saga is {state.value}"))
+            live.queue.popleft().refuse(IllegalEvent(f"the saga is {state.value}"))
         self._release(live)
 
     # --- acting ---------------------------------------------------------------
@@ -263,8 +282,15 @@ class Runner:
 
     def _due(self, live: Live, call: Call) -> None:
         live.timers.pop(call.step, None)
-        if progress_of(live.saga, call.step).call == call:  # an abort may have called it off
+        if live.writing:
+            live.late.append(call)  # what is being written may call it off
+        elif progress_of(live.saga, call.step).call == call:  # an abort may have called it off
             self._send(live, call)
+
+    def _act_late(self, live: Live) -> None:
+        late, live.late = live.late, []
+        for call in late:
+            self._due(live, call)
 
     def _send(self, live: Live, call: Call) -> None:
         if live.dropped or not self.sending:
