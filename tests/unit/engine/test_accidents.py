@@ -224,7 +224,7 @@ async def test_a_start_that_is_confirmed_under_a_later_lease_is_left_to_who_clai
     starting = asyncio.create_task(world.start(one, "a"))
     await settle()
     one.journal.hold()
-    await asyncio.sleep(4)
+    await asyncio.sleep(3.1)
     one.journal.mend()
     await one.ready()
     one.journal.let_go()
