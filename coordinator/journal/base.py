@@ -217,7 +217,8 @@ class Journal(Protocol):
         Passes over those whose history this version cannot read, and leaves them to others.
 
         Raises:
-            LeaseLost: the lease is not held any more.
+            LeaseLost: the lease is not held any more, or may own sagas that the store did not come
+                to name: acquire a new one, under which they are claimed again.
             JournalUnavailable: the store is away.
         """
         ...

@@ -12,7 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from coordinator.core.model import SagaState
 from coordinator.journal import leases
-from coordinator.journal.base import Entry, Lease, StoredSaga, UnreadableHistory
+from coordinator.journal.base import (
+    Entry,
+    JournalUnavailable,
+    Lease,
+    LeaseLost,
+    StoredSaga,
+    UnreadableHistory,
+)
 from coordinator.journal.codec import Row, decode
 from coordinator.journal.database import transaction
 from coordinator.journal.limits import check_page, check_texts
@@ -99,14 +106,21 @@ async def claim(engine: AsyncEngine, lease: Lease, limit: int) -> Sequence[Store
     """Give a lease the oldest unfinished sagas whose own lease is not held any more.
 
     Raises:
-        LeaseLost: the lease that claims is not held itself.
+        LeaseLost: the lease that claims is not held itself, or must be given up: COMMIT had no
+            answer, and sagas that it may own now would be claimed by nobody.
     """
     check_page(limit)
-    async with transaction(engine) as tx:
-        await leases.hold(tx, lease)
-        await leases.end_expired(tx)
-        histories = await _readable(tx, await _lock_unowned(tx, limit))
-        taken = await _take(tx, lease, list(histories))
+    taken: list[RowMapping] = []
+    try:
+        async with transaction(engine) as tx:
+            await leases.hold(tx, lease)
+            await leases.end_expired(tx)
+            histories = await _readable(tx, await _lock_unowned(tx, limit))
+            taken = await _take(tx, lease, list(histories))
+    except JournalUnavailable as error:
+        if taken:
+            raise LeaseLost(f"what epoch {lease.epoch} has claimed is not known") from error
+        raise
     taken.sort(key=lambda row: (row["create_time"], row["saga_id"]))
     return [stored_saga(row, histories[row["saga_id"]]) for row in taken]
 

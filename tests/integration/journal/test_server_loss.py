@@ -12,7 +12,7 @@ import pytest_asyncio
 from psycopg import AsyncConnection
 
 from coordinator.core.model import SagaState
-from coordinator.journal.base import JournalUnavailable
+from coordinator.journal.base import JournalUnavailable, LeaseLost
 from coordinator.journal.postgres import PostgresJournal
 from local.ports import free_port
 from local.postgres import Postgres
@@ -88,6 +88,31 @@ async def test_a_connection_ended_after_the_commit_and_before_its_answer_loses_n
         stored = await mine.journal.load("s1")
         assert stored is not None
         assert stored.revision == 3
+
+
+async def test_a_claim_whose_commit_had_no_answer_costs_the_lease_so_that_nobody_is_forgotten(
+    server: Postgres,
+) -> None:
+    dsn = await server.create_database("claimed")
+    async with (
+        AsyncExitStack() as cleanup,
+        await AsyncConnection.connect(dsn, autocommit=True) as admin,
+    ):
+        database = Database(dsn, admin, PostgresRig(dsn, cleanup), cleanup)
+        dead, mine = await database.rig.join("dead"), await database.rig.join("mine")
+        await dead.tell(finished("s1")[0])
+        await database.rig.expire(dead.lease)
+        held_back = await _await_standby(database, "nobody")
+        claiming = asyncio.create_task(mine.journal.claim(mine.lease, 10))
+        backend = await database.until_waiting("IPC", application="journal pool")
+        await admin.execute("SELECT pg_terminate_backend(%s)", [backend])
+        with pytest.raises(LeaseLost):
+            await claiming
+        await _set_standby(admin, "")
+        await held_back
+        assert await mine.journal.claim(mine.lease, 10) == []
+        again = await mine.journal.acquire_lease("mine", LONG)
+        assert [saga.saga_id for saga in await mine.journal.claim(again, 10)] == ["s1"]
 
 
 async def _await_standby(database: Database, name: str) -> asyncio.Task[None]:
