@@ -37,10 +37,10 @@ class ShippedDefinitions:
             await asyncio.sleep(self._retry_seconds)
 
     async def _registered(self, path: Path) -> bool:
-        source = await asyncio.to_thread(path.read_text, encoding="utf-8")
         try:
+            source = await asyncio.to_thread(path.read_text, encoding="utf-8")
             registration = await self._definitions.register(source)
-        except (DefinitionRefused, JournalUnavailable) as error:
+        except (DefinitionRefused, JournalUnavailable, OSError, UnicodeDecodeError) as error:
             self._tell(path, str(error))
             return False
         version = registration.version

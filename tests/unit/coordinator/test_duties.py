@@ -87,3 +87,18 @@ async def test_shipped_definitions_are_registered_once_their_participants_answer
     shipped = ShippedDefinitions(cast("Definitions", registry), tmp_path, retry_seconds=0.001)
     await shipped.register()
     assert registry.registered == ["name: story"]
+
+
+async def test_a_file_that_cannot_be_read_is_told_and_does_not_stop_the_coordinator(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
+    (tmp_path / "good.yaml").write_text("name: story")
+    registry = Registry(refusals=0)
+    shipped = ShippedDefinitions(cast("Definitions", registry), tmp_path, retry_seconds=0.001)
+    task = asyncio.create_task(shipped.register())
+    while not registry.registered:
+        await asyncio.sleep(0)
+    (tmp_path / "bad.yaml").write_text("name: mended")
+    await asyncio.wait_for(task, 5)
+    assert registry.registered == ["name: story", "name: mended"]
