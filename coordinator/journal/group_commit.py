@@ -103,6 +103,11 @@ class GroupCommit:
             if self._connection is not None:
                 await self._connection.close()
 
+    def check(self) -> None:
+        """Raise whatever bug has ended the writer."""
+        if self._writer is not None and self._writer.done():
+            self._writer.result()
+
     def append(self, append: Append, lease: Lease | None, done: Done) -> None:
         """Queue an append under a lease; see `Journal.append`."""
         if lease is None or self._closing.is_set():

@@ -91,7 +91,8 @@ class PostgresJournal:
         return self._lease
 
     async def renew_lease(self, lease: Lease, length_ms: int) -> Lease:
-        """See `Journal.renew_lease`."""
+        """See `Journal.renew_lease`. An instance that cannot write any more keeps no lease."""
+        self._writer.check()
         with self._watching():
             return await leases.renew(self._lease_engine, lease, length_ms)
 

@@ -193,7 +193,7 @@ async def test_closing_writes_what_is_queued_and_refuses_what_comes_after(
     assert await database.rows("SELECT count(*) FROM saga.saga") == [(50,)]
 
 
-async def test_a_bug_that_ends_the_writer_leaves_nobody_waiting(
+async def test_a_bug_that_ends_the_writer_leaves_nobody_waiting_and_the_lease_to_others(
     database: Database, mine: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Bug(Exception):
@@ -210,6 +210,8 @@ async def test_a_bug_that_ends_the_writer_leaves_nobody_waiting(
     (late,) = await mine.write(begun("s3").append)
     assert isinstance(late, LeaseLost)
     assert isinstance(mine.journal, PostgresJournal)
+    with pytest.raises(Bug):
+        await mine.journal.renew_lease(mine.lease, LONG)
     with pytest.raises(Bug):
         await mine.journal.close()
 
