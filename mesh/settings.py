@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 import structlog
@@ -84,11 +84,24 @@ def run(settings: type[S], main: Callable[[S], Coroutine[Any, Any, None]], *, se
     """
     read = read_settings(settings, sys.argv[1:], service=service)
     configure_logging(level=read.log_level, log_format=read.log_format, service=service)
+    causes: list[BaseException] = []
     try:
         asyncio.run(main(read))
-    except (MeshError, OSError) as error:
-        structlog.stdlib.get_logger().error("service.failed", why=str(error))
-        raise SystemExit(1) from None
+    except* (MeshError, OSError) as failed:
+        causes += _causes(failed)
+    for cause in causes:
+        structlog.stdlib.get_logger().error("service.failed", why=str(cause))
+    if causes:
+        raise SystemExit(1)
+
+
+def _causes(failed: BaseException) -> Iterator[BaseException]:
+    """What went wrong in a group of tasks, however deep."""
+    if isinstance(failed, BaseExceptionGroup):
+        for part in failed.exceptions:
+            yield from _causes(part)
+    else:
+        yield failed
 
 
 def read_settings(settings: type[S], arguments: Sequence[str], *, service: str) -> S:

@@ -124,16 +124,36 @@ def test_run_hands_the_settings_to_main(monkeypatch: pytest.MonkeyPatch) -> None
     assert [settings.grpc_port for settings in seen] == [50052]
 
 
+TAKEN = OSError("cannot listen on 0.0.0.0:50052")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [TAKEN, ExceptionGroup("tasks", [TAKEN]), ExceptionGroup("", [ExceptionGroup("", [TAKEN])])],
+    ids=["alone", "in a group of tasks", "deeper"],
+)
 def test_run_ends_with_1_and_words_when_the_service_cannot_start(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    failure: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["order_svc"])
 
     async def main(_: Settings) -> None:
-        raise OSError("cannot listen on 0.0.0.0:50052")
+        raise failure
 
     with pytest.raises(SystemExit) as stopped:
         run(Settings, main, service="order")
 
     assert stopped.value.code == 1
-    assert "cannot listen on 0.0.0.0:50052" in capsys.readouterr().err
+    words = capsys.readouterr().err
+    assert "cannot listen on 0.0.0.0:50052" in words
+    assert "Traceback" not in words
+
+
+def test_run_does_not_hide_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["order_svc"])
+
+    async def main(_: Settings) -> None:
+        raise ExceptionGroup("tasks", [KeyError("a bug")])
+
+    with pytest.raises(ExceptionGroup):
+        run(Settings, main, service="order")
