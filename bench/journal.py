@@ -22,7 +22,8 @@ from uuid_utils import uuid7
 
 from coordinator.core.commands import Call
 from coordinator.core.events import Event, Started, StepDone
-from coordinator.core.model import Definition, Direction, Saga, SagaState
+from coordinator.core.model import Definition, Direction, SagaState
+from coordinator.core.saga import Saga
 from coordinator.journal.base import Append, AppendError
 from coordinator.journal.postgres import PostgresJournal
 from local.ports import free_port

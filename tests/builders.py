@@ -24,7 +24,7 @@ from coordinator.core.events import (
     StepSkipped,
     Stuck,
 )
-from coordinator.core.evolve import progress_of, replay
+from coordinator.core.evolve import replay
 from coordinator.core.model import (
     Definition,
     Direction,
@@ -32,10 +32,10 @@ from coordinator.core.model import (
     FailureKind,
     RequestNotBuildable,
     RetryPolicy,
-    Saga,
     SagaState,
     Step,
 )
+from coordinator.core.saga import Saga, progress_of
 
 POLICY = RetryPolicy(max_attempts=3)
 UNDO_POLICY = RetryPolicy(max_attempts=4)

@@ -21,15 +21,8 @@ from coordinator.core.events import (
     StepSkipped,
     Stuck,
 )
-from coordinator.core.model import (
-    Direction,
-    Failure,
-    Saga,
-    SagaState,
-    Step,
-    StepProgress,
-    StepState,
-)
+from coordinator.core.model import Direction, Failure, SagaState, Step, StepState
+from coordinator.core.saga import Saga, StepProgress
 from coordinator.definitions.base import (
     CompiledDefinition,
     DefinitionProblem,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from coordinator.core.evolve import open_steps
-from coordinator.core.model import Failure, Saga, SagaState, StepProgress, StepState
+from coordinator.core.model import Failure, SagaState, StepState
+from coordinator.core.saga import Saga, StepProgress, open_steps
 from coordinator.core.transitions import LEGAL_VERBS
 from coordinator.journal.base import VerbKind
 

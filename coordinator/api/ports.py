@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from coordinator.core.model import Definition, Saga
+from coordinator.core.model import Definition
+from coordinator.core.saga import Saga
 
 
 class Sagas(Protocol):

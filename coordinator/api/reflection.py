@@ -7,6 +7,7 @@ such as StartSaga's input, before it can send it as JSON.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio, see mesh.health
@@ -26,6 +27,7 @@ class DefinitionsReflection(reflection_pb2_grpc.ServerReflectionServicer):
     def __init__(self, services: Sequence[str], definitions: Definitions) -> None:
         self._services = services
         self._definitions = definitions
+        self._known: Lookup | None = None
 
     @override
     async def ServerReflectionInfo(
@@ -38,8 +40,6 @@ class DefinitionsReflection(reflection_pb2_grpc.ServerReflectionServicer):
             yield response
 
     async def _answers(self) -> ReflectionServicer:
-        try:
-            pool = await self._definitions.descriptors()
-        except JournalUnavailable:
-            pool = None  # the database is away: our own services can still be looked at
-        return ReflectionServicer(self._services, pool)
+        with suppress(JournalUnavailable):  # away: what was registered before, and our own services
+            self._known = await self._definitions.descriptors()
+        return ReflectionServicer(self._services, self._known)

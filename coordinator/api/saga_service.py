@@ -17,7 +17,7 @@ from coordinator.api.refusals import RPCS, translated
 from coordinator.api.start import Starts
 from coordinator.api.stored import LoadedSaga, StoredSagas
 from coordinator.api.verbs import Verbs
-from coordinator.core.evolve import open_steps
+from coordinator.core.saga import open_steps
 from coordinator.definitions.base import Definitions
 from coordinator.journal.base import Reader, Verb, VerbKind
 from mesh.typed_grpc import Context

@@ -9,7 +9,7 @@ from itertools import accumulate
 from coordinator.api.ports import Sagas
 from coordinator.api.refusals import definition_missing, saga_not_found
 from coordinator.core import evolve
-from coordinator.core.model import Saga
+from coordinator.core.saga import Saga
 from coordinator.definitions.base import CompiledDefinition, Definitions
 from coordinator.journal.base import Entry, Reader, StoredSaga
 

@@ -13,7 +13,7 @@ from coordinator.api.refusals import (
     verb_pending,
 )
 from coordinator.api.stored import LoadedSaga, StoredSagas
-from coordinator.core.model import Saga
+from coordinator.core.saga import Saga
 from coordinator.core.transitions import LEGAL_VERBS
 from coordinator.journal.base import (
     Reader,

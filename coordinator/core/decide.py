@@ -26,12 +26,11 @@ from coordinator.core.model import (
     Failure,
     FailureKind,
     RequestNotBuildable,
-    Saga,
     SagaState,
     Step,
-    StepProgress,
     StepState,
 )
+from coordinator.core.saga import Saga, StepProgress
 from coordinator.core.transitions import MAY_HAVE_HAPPENED
 
 

@@ -1,7 +1,7 @@
-"""The nouns: what a saga, a definition and a step are. Values only; nothing here does anything.
+"""The nouns: states, failures, policies and definitions. Values only; nothing here does anything.
 
 All times are integer milliseconds since the epoch by the database's clock, as `engine/clock.py`
-tells it; all durations are integer milliseconds. A saga is replaced, never changed.
+tells it; all durations are integer milliseconds.
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from coordinator.core.commands import Call
+from typing import Protocol
 
 
 class SagaState(Enum):
@@ -148,60 +145,3 @@ class Definition:
     """In the order they run; at least one."""
     deadline_ms: int | None = None
     """The saga aborts when it has not completed after this long; None for never."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepProgress:
-    """Progress of one step of one saga."""
-
-    state: StepState = StepState.PENDING
-    attempt: int = 0
-    """Number of the newest attempt in the present direction, from 1; 0 when PENDING."""
-    since_ms: int = 0
-    """When the budget of the present direction began: its first command, or the last RetrySaga."""
-    spent: int = 0
-    """Attempts of the present direction that failed since `since_ms`."""
-    hopeless: int = 0
-    """Of those, failures that no retry can cure (Compensate only; STUCK at three)."""
-    call: Call | None = None
-    """The newest attempt's command while it has no answer; None when nothing is outstanding."""
-    request: bytes = b""
-    """The exact bytes of its Do request; empty when PENDING."""
-    response: bytes | None = None
-    """What Do answered; None until it is DONE."""
-    failure: Failure | None = None
-    """Why the newest answered attempt failed; None once it succeeded."""
-    span_id: str = ""
-    """Span of the newest answered Do, for the link from its compensation; empty when unsampled."""
-
-    @property
-    def due_ms(self) -> int:
-        """When the outstanding attempt is due; 0 for at once, or when there is none."""
-        return self.call.due_ms if self.call else 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saga:
-    """One run of a definition: the fold of its events. Built by `evolve.py` alone."""
-
-    saga_id: str
-    definition: Definition
-    input_bytes: bytes
-    state: SagaState
-    revision: int
-    """How many events it has."""
-    steps: tuple[StepProgress, ...]
-    """Parallel to `definition.steps`."""
-    failure: Failure | None = None
-    """Why it was aborted; None on the way forward."""
-    stuck: Failure | None = None
-    """Why it is STUCK; None otherwise."""
-    created_ms: int = 0
-    updated_ms: int = 0
-    """When its newest event happened."""
-    deadline_ms: int = 0
-    """When it aborts by itself; 0 for never."""
-    keys: Mapping[str, str] = field(default_factory=dict)
-    """Searchable values taken from the input."""
-    traceparent: str = ""
-    """W3C trace context that every span of the saga belongs to; empty when it is not traced."""

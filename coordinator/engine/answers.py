@@ -13,16 +13,11 @@ from coordinator.core.events import (
     StepDone,
     StepRejected,
 )
-from coordinator.core.evolve import progress_of
-from coordinator.core.model import Direction, FailureKind, RetryPolicy, Saga, Step
+from coordinator.core.model import Direction, FailureKind, RetryPolicy, Step
+from coordinator.core.saga import Saga, progress_of, step_of
 from coordinator.participants.base import Answer, Done, Failed
 
 _FINAL_NO = frozenset({FailureKind.REJECTED, FailureKind.REFUSED})
-
-
-def step_of(saga: Saga, name: str) -> Step:
-    """The step of the saga's definition with this name."""
-    return next(step for step in saga.definition.steps if step.name == name)
 
 
 def event_of(saga: Saga, call: Call, answer: Answer, *, now_ms: int, chance: float) -> Event:

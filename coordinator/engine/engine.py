@@ -10,7 +10,8 @@ import structlog
 
 from coordinator.core.decide import Decision, start
 from coordinator.core.events import Started
-from coordinator.core.model import Definition, Saga
+from coordinator.core.model import Definition
+from coordinator.core.saga import Saga
 from coordinator.engine.changes import Changes
 from coordinator.engine.definitions import Definitions
 from coordinator.engine.errors import Draining, Overloaded

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from coordinator.core.commands import Call
 from coordinator.core.events import Event
-from coordinator.core.model import Direction, Saga
+from coordinator.core.model import Direction
+from coordinator.core.saga import Saga
 from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.clock import Timer
 

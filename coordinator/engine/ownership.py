@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import structlog
 
 from coordinator.core.evolve import replay
-from coordinator.core.model import Failure, FailureKind, Saga, SagaState
+from coordinator.core.model import Failure, FailureKind, SagaState
+from coordinator.core.saga import Saga
 from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.definitions import Definitions, DefinitionUnavailable
 from coordinator.engine.fence import Fence

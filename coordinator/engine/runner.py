@@ -24,10 +24,10 @@ import structlog
 from coordinator.core.commands import Call
 from coordinator.core.decide import Decision, decide, recover
 from coordinator.core.events import Aborted, Event, Stuck
-from coordinator.core.evolve import progress_of
-from coordinator.core.model import Direction, Failure, FailureKind, Saga, SagaState
+from coordinator.core.model import Direction, Failure, FailureKind, SagaState
+from coordinator.core.saga import Saga, progress_of, step_of
 from coordinator.core.transitions import IllegalEvent
-from coordinator.engine.answers import event_of, step_of
+from coordinator.engine.answers import event_of
 from coordinator.engine.changes import Changes
 from coordinator.engine.clock import Clock
 from coordinator.engine.fence import Fence

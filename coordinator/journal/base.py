@@ -41,7 +41,8 @@ from typing import Protocol
 
 from coordinator.core.commands import Call
 from coordinator.core.events import Event
-from coordinator.core.model import Saga, SagaState
+from coordinator.core.model import SagaState
+from coordinator.core.saga import Saga
 
 
 class AppendError(Exception):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from coordinator.api.explain import explain, legal_verbs
-from coordinator.core.model import FailureKind, Saga
+from coordinator.core.model import FailureKind
+from coordinator.core.saga import Saga
 from tests.builders import Story, given
 
 

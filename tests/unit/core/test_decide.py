@@ -5,7 +5,6 @@ import pytest
 from coordinator.core.compensation import compensation_bytes
 from coordinator.core.decide import recover, start
 from coordinator.core.events import AttemptFailed, Started, StepRejected
-from coordinator.core.evolve import open_steps, progress_of
 from coordinator.core.model import (
     Direction,
     FailureKind,
@@ -13,6 +12,7 @@ from coordinator.core.model import (
     SagaState,
     StepState,
 )
+from coordinator.core.saga import open_steps, progress_of
 from coordinator.core.transitions import IllegalEvent, StaleAnswer
 from protos.inventory.v1.inventory_pb2 import (
     ReserveStockCompensation,

@@ -29,7 +29,8 @@ from coordinator.core.events import (
     StepRejected,
 )
 from coordinator.core.evolve import replay
-from coordinator.core.model import Definition, Direction, Failure, FailureKind, Saga, SagaState
+from coordinator.core.model import Definition, Direction, Failure, FailureKind, SagaState
+from coordinator.core.saga import Saga
 from coordinator.core.transitions import IllegalEvent, StaleAnswer
 from tests.builders import definition
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from coordinator.core.evolve import replay
-from coordinator.core.model import Definition, Direction, Failure, FailureKind, Saga, SagaState
+from coordinator.core.model import Definition, Direction, Failure, FailureKind, SagaState
+from coordinator.core.saga import Saga
 from coordinator.engine.clock import LoopClock
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.ownership import OwnershipSettings

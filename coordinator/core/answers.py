@@ -1,0 +1,119 @@
+"""What the answer to an attempt makes of a saga."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeAlias, assert_never
+
+from coordinator.core import retry
+from coordinator.core.events import AttemptFailed, StepCompensated, StepDone, StepRejected
+from coordinator.core.model import Direction, FailureKind, SagaState, StepState
+from coordinator.core.saga import Saga, StepProgress, progress_of, step_of, with_progress
+from coordinator.core.transitions import StaleAnswer, StepTrigger, next_step_state
+from coordinator.core.words import abort, halt
+
+Answered: TypeAlias = StepDone | StepRejected | AttemptFailed | StepCompensated
+
+
+def apply_answer(saga: Saga, event: Answered) -> Saga:
+    """Return the saga after an answer, before what its steps then add up to.
+
+    Raises:
+        StaleAnswer: it belongs to an attempt that is not the one waited for.
+    """
+    progress = _answered(saga, event)
+    match event:
+        case StepDone():
+            return with_progress(saga, event.step, _done(progress, event))
+        case StepCompensated():
+            state = next_step_state(progress.state, StepTrigger.COMPENSATED)
+            undone = replace(progress, state=state, call=None, failure=None)
+            return with_progress(saga, event.step, undone)
+        case StepRejected():
+            saga = with_progress(saga, event.step, _rejected(progress, event))
+            return abort(saga, event.failure)
+        case AttemptFailed():
+            return _apply_failure(saga, _failed(progress, event), event)
+        case _:
+            assert_never(event)
+
+
+def _answered(saga: Saga, event: Answered) -> StepProgress:
+    progress = progress_of(saga, event.step)
+    if saga.state is SagaState.STUCK:
+        raise StaleAnswer(f"an answer to {event.step!r} of a saga that is STUCK")
+    if event.attempt == 0 and progress.state is StepState.PENDING:
+        return progress  # refused by the coordinator itself, before anything was sent
+    call, direction = progress.call, _direction(event)
+    if call is None or call.direction is not direction or call.attempt != event.attempt:
+        raise StaleAnswer(f"{direction.value} {event.step!r} attempt {event.attempt}")
+    return progress
+
+
+def _direction(event: Answered) -> Direction:
+    match event:
+        case AttemptFailed():
+            return event.direction
+        case StepCompensated():
+            return Direction.COMPENSATE
+        case StepDone() | StepRejected():
+            return Direction.DO
+        case _:
+            assert_never(event)
+
+
+def _done(progress: StepProgress, event: StepDone) -> StepProgress:
+    return replace(
+        progress,
+        state=next_step_state(progress.state, StepTrigger.DONE),
+        call=None,
+        response=event.response,
+        failure=None,
+        span_id=event.span_id,
+    )
+
+
+def _rejected(progress: StepProgress, event: StepRejected) -> StepProgress:
+    proven = event.failure.kind is FailureKind.REJECTED
+    trigger = StepTrigger.REJECTED if proven else StepTrigger.FAILED
+    return replace(
+        progress,
+        state=next_step_state(progress.state, trigger),
+        call=None,
+        failure=event.failure,
+        span_id=event.span_id,
+    )
+
+
+def _failed(progress: StepProgress, event: AttemptFailed) -> StepProgress:
+    undoing = event.direction is Direction.COMPENSATE
+    hopeless = undoing and event.failure.kind is not FailureKind.UNKNOWN
+    return replace(
+        progress,
+        state=next_step_state(progress.state, StepTrigger.FAILED),
+        call=None,
+        failure=event.failure,
+        spent=progress.spent + 1,
+        hopeless=progress.hopeless + hopeless,
+        span_id=progress.span_id if undoing else event.span_id,
+    )
+
+
+def _apply_failure(saga: Saga, failed: StepProgress, event: AttemptFailed) -> Saga:
+    saga = with_progress(saga, event.step, failed)
+    if not _is_spent(saga, failed, event):
+        return saga
+    if event.direction is Direction.COMPENSATE:
+        return halt(saga, event.failure)
+    return abort(saga, event.failure)
+
+
+def _is_spent(saga: Saga, progress: StepProgress, event: AttemptFailed) -> bool:
+    step = step_of(saga, event.step)
+    undoing = event.direction is Direction.COMPENSATE
+    return progress.hopeless >= retry.HOPELESS_LIMIT or retry.is_spent(
+        step.compensation_retry if undoing else step.retry,
+        failed=progress.spent,
+        since_ms=progress.since_ms,
+        retry_at_ms=event.retry_at_ms,
+    )
