@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio,
 from typing_extensions import override
 
 from coordinator.definitions.base import Definitions
+from coordinator.definitions.lookup import DescriptorLookup
 from coordinator.journal.base import JournalUnavailable
 from mesh.typed_grpc import Context
 
@@ -27,7 +28,7 @@ class DefinitionsReflection(reflection_pb2_grpc.ServerReflectionServicer):
     def __init__(self, services: Sequence[str], definitions: Definitions) -> None:
         self._services = services
         self._definitions = definitions
-        self._known: Lookup | None = None
+        self._known: DescriptorLookup | None = None
 
     @override
     async def ServerReflectionInfo(

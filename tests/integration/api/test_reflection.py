@@ -81,6 +81,13 @@ async def test_a_name_that_nobody_knows_is_not_found(counter: Counter) -> None:
     assert answer.error_response.error_code == 5
 
 
+async def test_what_was_found_once_is_found_while_the_database_is_away(counter: Counter) -> None:
+    await ask(counter, pb.ServerReflectionRequest(list_services=""))
+    counter.desk.definitions.away = True
+    (answer,) = await ask(counter, pb.ServerReflectionRequest(file_containing_symbol=INPUT))
+    assert "shop/v1/shop.proto" in files(answer)
+
+
 async def test_our_own_services_are_found_while_the_database_is_away(counter: Counter) -> None:
     counter.desk.definitions.away = True
     own, foreign = await ask(
