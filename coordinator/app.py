@@ -21,7 +21,7 @@ from coordinator.engine.clock import LoopClock
 from coordinator.engine.definitions import DefinitionUnavailable
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.engine.runner import Ports
+from coordinator.engine.ports import Ports
 from coordinator.journal.base import JournalUnavailable
 from coordinator.journal.postgres import PostgresJournal
 from coordinator.participants.addresses import parse_participants

@@ -11,7 +11,7 @@ from coordinator.core.model import Direction, SagaState
 
 
 class Metrics:
-    """What the engine counts (`engine.runner.Stats`)."""
+    """What the engine counts (`engine.ports.Stats`)."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

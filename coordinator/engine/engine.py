@@ -17,7 +17,8 @@ from coordinator.engine.definitions import Definitions
 from coordinator.engine.errors import Draining, Overloaded
 from coordinator.engine.fence import Fence
 from coordinator.engine.ownership import Ownership, OwnershipSettings
-from coordinator.engine.runner import Ports, Runner
+from coordinator.engine.ports import Ports
+from coordinator.engine.runner import Runner
 from coordinator.journal.base import (
     Append,
     AppendError,
@@ -77,7 +78,7 @@ class Engine:
     async def drain(self) -> None:
         """Take nothing new, hear what is in flight for a while; call it before cancelling `run`."""
         self._draining = True
-        self._runner.sending = False
+        self._runner.stop_sending()
         try:
             async with asyncio.timeout(self._settings.drain_ms / 1_000):
                 while not self._runner.idle:

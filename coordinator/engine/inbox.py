@@ -19,7 +19,8 @@ from coordinator.core.events import Abandoned, Event, Retried, StepSkipped
 from coordinator.core.model import Failure, FailureKind
 from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.live import Intent, Live
-from coordinator.engine.runner import Ports, Runner
+from coordinator.engine.ports import Ports
+from coordinator.engine.runner import Runner
 from coordinator.journal.base import JournalUnavailable, Lease, Verb, VerbKind
 
 log = structlog.get_logger(__name__)

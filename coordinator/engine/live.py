@@ -49,6 +49,8 @@ class Live:
     """Calls that came due while an event was being written."""
     timers: dict[str, Timer] = field(default_factory=dict)
     """Retries by step that are not due yet, and the saga's deadline."""
+    halting: bool = False
+    """It is about to be STUCK because something in the coordinator failed on it."""
     dropped: bool = False
     """No longer this process's to run: whatever comes back for it is ignored."""
 

@@ -22,7 +22,8 @@ from coordinator.engine.definitions import Definitions, DefinitionUnavailable
 from coordinator.engine.fence import Fence
 from coordinator.engine.inbox import Inbox
 from coordinator.engine.live import Live
-from coordinator.engine.runner import Ports, Runner
+from coordinator.engine.ports import Ports
+from coordinator.engine.runner import Runner
 from coordinator.journal.base import (
     JournalUnavailable,
     Lease,

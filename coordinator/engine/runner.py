@@ -15,35 +15,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import structlog
 
 from coordinator.core.commands import Call
 from coordinator.core.decide import Decision, decide, recover
 from coordinator.core.events import Aborted, Event, Stuck
-from coordinator.core.model import Direction, Failure, FailureKind, SagaState
-from coordinator.core.saga import Saga, progress_of, step_of
+from coordinator.core.model import Failure, FailureKind, SagaState
+from coordinator.core.saga import Saga
 from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.answers import event_of
 from coordinator.engine.changes import Changes
-from coordinator.engine.clock import Clock
 from coordinator.engine.fence import Fence
 from coordinator.engine.live import Intent, Live
+from coordinator.engine.ports import Ports
+from coordinator.engine.sender import Sender
 from coordinator.journal.base import (
     Append,
     AppendError,
-    Journal,
     Unwritable,
 )
-from coordinator.participants.base import Answer, Attempt, Participants
+from coordinator.participants.base import Answer
 
 log = structlog.get_logger(__name__)
-
-LATENESS_MS = 300_000
-"""How long past its timeout a Do may still reach its participant before it is refused there."""
 
 _UNWRITABLE = Failure(
     kind=FailureKind.REFUSED,
@@ -66,30 +61,6 @@ _OVERDUE = Failure(
 _DEADLINE = ""  # key of the deadline among a saga's timers; no step has this name
 
 
-class Stats(Protocol):
-    """What the engine counts; the console shows it."""
-
-    def attempt(self, direction: Direction, outcome: str) -> None:
-        """One answer: DONE, or the kind of failure."""
-        ...
-
-    def ended(self, state: SagaState) -> None:
-        """One saga reached a final state, or STUCK."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """What the engine works with; the composition root chooses."""
-
-    journal: Journal
-    participants: Participants
-    clock: Clock
-    stats: Stats
-    chance: Callable[[], float]
-    """A fresh number in [0, 1) at each call, for jitter."""
-
-
 class Runner:
     """All sagas that this instance has in memory."""
 
@@ -99,15 +70,12 @@ class Runner:
         """`lost` hears of a saga that must be loaded again because another wrote to it."""
         self._ports = ports
         self._clock = ports.clock
-        self._fence = fence
+        self._sender = Sender(ports, fence, self._answered)
         self._changes = changes
         self._lost = lost
         self._live: dict[str, Live] = {}
-        self._held: list[tuple[Live, Call]] = []
         self.term = 0
         """How often every saga was forgotten: what was begun in an earlier term is not ours."""
-        self.sending = True
-        """False while draining: what is in flight is heard, nothing new is sent."""
         self.settled = asyncio.Event()
         """Set whenever a saga had its turn or left, for those who wait until the runner is idle."""
 
@@ -126,13 +94,13 @@ class Runner:
     def begin(self, decision: Decision) -> None:
         """Run a saga whose start is on disk."""
         live = self._admit(decision.saga)
-        self._act(live, decision.commands)
+        self._sender.act(live, decision.commands)
 
     def resume(self, saga: Saga) -> Live:
         """Go on with a saga that another process, or this one earlier, has left."""
         live = self._admit(saga)
         calls, events = recover(saga, self._clock.now_ms())
-        self._act(live, calls)
+        self._sender.act(live, calls)
         for event in events:
             self.submit(live, Intent.that(event))
         return live
@@ -153,15 +121,17 @@ class Runner:
         for live in self._live.values():
             live.drop()
         self._live.clear()
-        self._held.clear()
+        self._sender.forget_held()
         self.term += 1
         self.settled.set()
 
     def send_held(self) -> None:
         """Send what was held back while the fence was closed; the lease was kept after all."""
-        held, self._held = self._held, []
-        for live, call in held:
-            self._due(live, call)
+        self._sender.send_held()
+
+    def stop_sending(self) -> None:
+        """Send nothing new from now on; what is in flight is heard."""
+        self._sender.stop()
 
     def _admit(self, saga: Saga) -> Live:
         if (older := self._live.get(saga.saga_id)) is not None:
@@ -230,12 +200,12 @@ class Runner:
             self._watch_deadline(live)
         if decision.then is not None:
             live.queue.appendleft(Intent.that(decision.then))
-        self._act(live, decision.commands)
+        self._sender.act(live, decision.commands)
         self._changes.notify(live.saga.saga_id, live.saga.revision)
         if live.saga.state.final or live.saga.state is SagaState.STUCK:
             self._end(live)
         else:
-            self._act_late(live)
+            self._sender.act_late(live)
             self._turn(live)
 
     def _not_written(self, live: Live, event: Event, error: AppendError) -> None:
@@ -251,6 +221,10 @@ class Runner:
 
     def _halt_first(self, live: Live, failure: Failure) -> None:
         """Let it be STUCK before anything else; what waits for its turn hears of it then."""
+        if live.halting:  # not even that works: leave it to whoever claims it next
+            self._release(live)
+            return
+        live.halting = True
         live.queue.appendleft(Intent.that(self._stuck(failure)))
 
     def _stuck(self, failure: Failure) -> Stuck:
@@ -269,56 +243,7 @@ class Runner:
             live.queue.popleft().refuse(IllegalEvent(f"the saga is {state.value}"))
         self._release(live)
 
-    # --- acting ---------------------------------------------------------------
-
-    def _act(self, live: Live, calls: tuple[Call, ...]) -> None:
-        for call in calls:
-            if call.due_ms > self._clock.now_ms():
-                live.timers[call.step] = self._clock.call_at(
-                    call.due_ms, partial(self._due, live, call)
-                )
-            else:
-                self._send(live, call)
-
-    def _due(self, live: Live, call: Call) -> None:
-        live.timers.pop(call.step, None)
-        if live.writing:
-            live.late.append(call)  # what is being written may call it off
-        elif progress_of(live.saga, call.step).call == call:  # an abort may have called it off
-            self._send(live, call)
-
-    def _act_late(self, live: Live) -> None:
-        late, live.late = live.late, []
-        for call in late:
-            self._due(live, call)
-
-    def _send(self, live: Live, call: Call) -> None:
-        if live.dropped or not self.sending:
-            return  # the next owner performs it as written
-        if not self._fence.open:
-            self._held.append((live, call))
-            return
-        live.in_flight[call.step] = call
-        self._ports.participants.call(
-            self._attempt(live.saga, call), partial(self._answered, live, call)
-        )
-
-    def _attempt(self, saga: Saga, call: Call) -> Attempt:
-        step = step_of(saga, call.step)
-        doing = call.direction is Direction.DO
-        return Attempt(
-            saga_id=saga.saga_id,
-            step=call.step,
-            service=step.service,
-            direction=call.direction,
-            attempt=call.attempt,
-            request=call.request,
-            timeout_ms=step.timeout_ms,
-            not_after_ms=self._clock.now_ms() + step.timeout_ms + LATENESS_MS if doing else None,
-            non_retryable_reasons=step.retry.non_retryable_reasons,
-            traceparent=saga.traceparent,
-            link_span_id="" if doing else progress_of(saga, call.step).span_id,
-        )
+    # --- what comes back --------------------------------------------------------
 
     def _answered(self, live: Live, call: Call, answer: Answer) -> None:
         if not live.dropped:

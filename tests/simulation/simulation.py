@@ -25,7 +25,7 @@ from coordinator.engine.clock import LoopClock
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.errors import Draining
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.engine.runner import Ports
+from coordinator.engine.ports import Ports
 from coordinator.journal.base import (
     Append,
     AppendError,

@@ -87,7 +87,7 @@ def acting_before_the_append_is_durable(patch: pytest.MonkeyPatch) -> None:
     honest = Runner._write
 
     def hasty(self: Runner, live: Live, event: Event, decision: Decision, intent: Intent) -> None:
-        self._act(live, decision.commands)
+        self._sender.act(live, decision.commands)
         honest(self, live, event, decision, intent)
 
     patch.setattr(Runner, "_write", hasty)

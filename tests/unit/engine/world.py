@@ -13,7 +13,7 @@ from coordinator.core.saga import Saga
 from coordinator.engine.clock import LoopClock
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.engine.runner import Ports
+from coordinator.engine.ports import Ports
 from coordinator.journal.base import Verb, VerbKind, VerbOutcome, VerbState
 from coordinator.journal.memory import MemoryJournal, MemoryStore
 from coordinator.participants.base import Done, Failed

@@ -1,0 +1,36 @@
+"""What the engine works with; the composition root chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from coordinator.core.model import Direction, SagaState
+from coordinator.engine.clock import Clock
+from coordinator.journal.base import Journal
+from coordinator.participants.base import Participants
+
+
+class Stats(Protocol):
+    """What the engine counts; the console shows it."""
+
+    def attempt(self, direction: Direction, outcome: str) -> None:
+        """One answer: DONE, or the kind of failure."""
+        ...
+
+    def ended(self, state: SagaState) -> None:
+        """One saga reached a final state, or STUCK."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything outside the engine that it reaches for."""
+
+    journal: Journal
+    participants: Participants
+    clock: Clock
+    stats: Stats
+    chance: Callable[[], float]
+    """A fresh number in [0, 1) at each call, for jitter."""
