@@ -1,6 +1,6 @@
 """Traces by OpenTelemetry: one span per RPC, continued from `traceparent`, never a payload.
 
-Spans leave over OTLP when OTEL_EXPORTER_OTLP_ENDPOINT is set, and are not even made otherwise. The
+Spans leave over OTLP when OTEL_EXPORTER_OTLP_ENDPOINT is set, and are not recorded otherwise. The
 other standard variables (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, ...)
 apply as everywhere.
 """
@@ -20,6 +20,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mesh.step import SAGA_ID, SAGA_STEP
@@ -45,9 +46,12 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 @asynccontextmanager
 async def tracing(service: str) -> AsyncIterator[trace.TracerProvider]:
-    """The tracer provider of this process; what it still holds is sent on the way out."""
+    """The tracer provider of this process; what it still holds is sent on the way out.
+
+    Without an endpoint no span is recorded, but every call has a trace id, for the logs.
+    """
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        yield trace.NoOpTracerProvider()
+        yield TracerProvider(sampler=ALWAYS_OFF)
         return
     name = os.environ.get("OTEL_SERVICE_NAME", service)
     provider = TracerProvider(resource=Resource.create({"service.name": name}))

@@ -64,8 +64,10 @@ class Sweep:
                 await self.sweep()
             except (Retry, Conflict) as away:
                 _log.warning("sweep.interrupted", reason=away.reason)
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that meets a wake-up.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), self._interval.total_seconds())
+                async with asyncio.timeout(self._interval.total_seconds()):
+                    await self._wanted.wait()
 
     async def sweep(self) -> None:
         """Pay what is owed by now.
@@ -79,9 +81,17 @@ class Sweep:
             async with transaction(self._engine) as tx:
                 due = await placements.due(tx, _BATCH)
             for placement in due:
-                await self._pay(placement)
+                await self._pay_or_requeue(placement)
             full = len(due) == _BATCH
         self._unfinished = False
+
+    async def _pay_or_requeue(self, placement: Placement) -> None:
+        try:
+            await self._pay(placement)
+        except Retry:
+            async with transaction(self._engine) as tx:  # behind the others, not before them
+                await placements.postpone(tx, placement.order_id, timedelta(0))
+            raise
 
     async def _pay(self, placement: Placement) -> None:
         try:

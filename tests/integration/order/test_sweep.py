@@ -158,3 +158,15 @@ async def test_what_was_just_placed_is_left_to_place_order(shop: Shop) -> None:
     await promise(shop, 1, grace=NEVER)
     await shop.sweep.sweep()
     assert shop.coordinator.starts == 0
+
+
+async def test_a_placement_that_cannot_be_paid_does_not_hold_up_the_others(shop: Shop) -> None:
+    for number in (1, 2):
+        await promise(shop, number, grace=AT_ONCE)
+    async with shop.engine.connect() as tx:
+        first, second = [each.saga_id for each in await placements.due(tx, 2)]
+    shop.coordinator.refusal = Retry("AWAY", "not yet")
+    with pytest.raises(Retry):
+        await shop.sweep.sweep()
+    async with shop.engine.connect() as tx:
+        assert [each.saga_id for each in await placements.due(tx, 2)] == [second, first]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from coordinator.core.model import FailureKind, RequestNotBuildable, SagaState
 from coordinator.engine.errors import Draining, Overloaded
 from coordinator.journal.base import (
     Append,
+    AppendError,
     JournalUnavailable,
     RevisionConflict,
     Unwritable,
@@ -366,19 +368,18 @@ async def test_a_saga_that_keeps_stopping_its_owners_is_isolated(world: World) -
 
 
 async def test_an_event_that_the_store_refuses_makes_its_saga_stuck_and_harms_no_other(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = await world.coordinator()
     honest = one.journal.append
 
-    def picky(append: Append, done: object) -> None:
-        response = getattr(append.event, "response", b"")
-        if response == b"poison":
-            asyncio.get_running_loop().call_soon(done, Unwritable("no"))  # type: ignore[arg-type]
+    def picky(append: Append, done: Callable[[AppendError | None], None]) -> None:
+        if getattr(append.event, "response", b"") == b"poison":
+            asyncio.get_running_loop().call_soon(done, Unwritable("no"))
         else:
-            honest(append, done)  # type: ignore[arg-type]
+            honest(append, done)
 
-    one.journal.append = picky  # type: ignore[method-assign]
+    monkeypatch.setattr(one.journal, "append", picky)
     await world.start(one, "a")
     await world.start(one, "a", saga_id="saga-2")
     await one.answer("DO a 1", Done(b"poison"))
