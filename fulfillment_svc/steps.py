@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fulfillment_svc import store
 from fulfillment_svc.shipment import Item, ShipmentState
 from fulfillment_svc.validation import request_shipment_violations
-from mesh.errors import InvalidRequest, NotNow, RecordMissing, Rejected
+from mesh.errors import NotNow, RecordMissing
 from mesh.step import Step, StepCall
+from mesh.validation import reject_if_any
 from protos.fulfillment.v1 import fulfillment_pb2
 
 
@@ -39,8 +40,7 @@ class RequestShipment(
         Raises:
             Rejected: SHIPMENT_INVALID.
         """
-        if violations := list(request_shipment_violations(request)):
-            raise Rejected("SHIPMENT_INVALID", InvalidRequest(violations).message)
+        reject_if_any("SHIPMENT_INVALID", request_shipment_violations(request))
         items = [Item(product_id=i.product_id, quantity=i.quantity) for i in request.items]
         shipment_id = self._new_id()
         await store.create(tx, shipment_id, request.order_id, call.saga_id, items)

@@ -77,14 +77,7 @@ class InvalidRequest(MeshError):
 
     def details(self) -> Iterable[Message]:
         """One `BadRequest` with every violation."""
-        yield error_details_pb2.BadRequest(
-            field_violations=[
-                error_details_pb2.BadRequest.FieldViolation(
-                    field=v.field, description=v.description, reason=self.reason
-                )
-                for v in self.violations
-            ]
-        )
+        yield _bad_request(self.reason, self.violations)
 
 
 class NotFound(MeshError):
@@ -132,6 +125,20 @@ class Rejected(MeshError):
     code = grpc.StatusCode.FAILED_PRECONDITION
     stored: status_pb2.Status | None = None
     """What a barrier has stored of it: the answer from then on, byte for byte."""
+    violations: tuple[FieldViolation, ...] = ()
+
+    @classmethod
+    def for_fields(cls, reason: str, violations: Iterable[FieldViolation]) -> Rejected:
+        """A request whose fields make no sense, which no later try can change."""
+        found = tuple(violations)
+        rejected = cls(reason, "; ".join(str(violation) for violation in found))
+        rejected.violations = found
+        return rejected
+
+    def details(self) -> Iterable[Message]:
+        """One `BadRequest` when fields are to blame."""
+        if self.violations:
+            yield _bad_request(self.reason, self.violations)
 
     @classmethod
     def from_status(cls, stored: status_pb2.Status) -> Rejected:
@@ -184,6 +191,17 @@ class RecordMissing(MeshError):
     """A record that must be there is not: somebody has to look."""
 
     code = grpc.StatusCode.DATA_LOSS
+
+
+def _bad_request(reason: str, violations: Iterable[FieldViolation]) -> error_details_pb2.BadRequest:
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(
+                field=v.field, description=v.description, reason=reason
+            )
+            for v in violations
+        ]
+    )
 
 
 def to_status(error: MeshError, *, domain: str) -> status_pb2.Status:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from mesh.errors import FieldViolation, InvalidRequest
+from mesh.errors import FieldViolation, InvalidRequest, Rejected
 
 MAX_TEXT = 128
 MAX_VIOLATIONS = 20
@@ -41,9 +41,23 @@ def refuse_if_any(violations: Iterable[FieldViolation]) -> None:
     Raises:
         InvalidRequest: there is at least one violation; many are cut short.
     """
+    if found := _cut_short(violations):
+        raise InvalidRequest(found)
+
+
+def reject_if_any(reason: str, violations: Iterable[FieldViolation]) -> None:
+    """Reject a step for good with everything that is wrong with its request.
+
+    Raises:
+        Rejected: there is at least one violation; many are cut short.
+    """
+    if found := _cut_short(violations):
+        raise Rejected.for_fields(reason, found)
+
+
+def _cut_short(violations: Iterable[FieldViolation]) -> list[FieldViolation]:
     found = list(violations)
     if len(found) > MAX_VIOLATIONS:
         hidden = len(found) - MAX_VIOLATIONS
         found[MAX_VIOLATIONS:] = [FieldViolation("", f"and {hidden} more violations")]
-    if found:
-        raise InvalidRequest(found)
+    return found

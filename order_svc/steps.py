@@ -10,8 +10,9 @@ from collections.abc import Collection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh import money
-from mesh.errors import InvalidRequest, RecordMissing, Rejected
+from mesh.errors import RecordMissing, Rejected
 from mesh.step import Step, StepCall
+from mesh.validation import reject_if_any
 from order_svc import placements, store
 from order_svc.order import OrderState, read_purchase
 from order_svc.validation import create_order_violations, order_id_violations
@@ -33,8 +34,7 @@ class CreateOrder(
         Raises:
             Rejected: ORDER_INVALID, or ORDER_ID_TAKEN when the id belongs to another saga.
         """
-        if violations := list(create_order_violations(request)):
-            raise Rejected("ORDER_INVALID", InvalidRequest(violations).message)
+        reject_if_any("ORDER_INVALID", create_order_violations(request))
         purchase = read_purchase(request, call.saga_id)
         placement = await placements.of_order(tx, purchase.order_id)
         promised_to_other = placement is not None and placement.saga_id != call.saga_id

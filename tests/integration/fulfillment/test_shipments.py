@@ -53,6 +53,7 @@ async def test_a_shipment_of_nothing_is_rejected_and_not_written(warehouse: Ware
             await warehouse.request_shipment.Do(nothing, metadata=STEP)
         assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
         assert (refusal.reason, refusal.outcome) == ("SHIPMENT_INVALID", "rejected")
+        assert refusal.fields == ["items"]
     assert await warehouse.count() == 0
 
 

@@ -82,6 +82,7 @@ async def test_an_order_that_makes_no_sense_is_rejected_and_not_written(shop: Sh
             await shop.create_order.Do(create_order("order-1", item(quantity=0)), metadata=CREATE)
         assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
         assert (refusal.reason, refusal.outcome) == ("ORDER_INVALID", "rejected")
+        assert refusal.fields == ["order_id", "items[0].quantity"]
     assert (await shop.rows())["orders"] == 0
 
 
