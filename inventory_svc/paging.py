@@ -6,14 +6,6 @@ import base64
 
 from mesh.validation import text_violations
 
-DEFAULT_SIZE = 50
-MAX_SIZE = 500
-
-
-def size(asked: int) -> int:
-    """How many products a page holds at most."""
-    return min(asked or DEFAULT_SIZE, MAX_SIZE)
-
 
 def read_token(token: str) -> str:
     """Id that all products of the page come after.

@@ -8,6 +8,7 @@ from inventory_svc import paging
 from inventory_svc.store import Stock, StockStore
 from inventory_svc.validation import list_stock_violations, set_stock_violations
 from mesh.errors import NotFound
+from mesh.paging import size
 from mesh.validation import refuse_if_any, text_violations
 from protos.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 
@@ -56,7 +57,7 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
             InvalidRequest: page_size or page_token.
         """
         refuse_if_any(list_stock_violations(request))
-        limit = paging.size(request.page_size)
+        limit = size(request.page_size)
         found = await self._store.page(paging.read_token(request.page_token), limit + 1)
         page, more = found[:limit], len(found) > limit
         return inventory_pb2.ListStockResponse(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from inventory_svc import paging
 from mesh.errors import FieldViolation
+from mesh.paging import MAX_SIZE
 from mesh.validation import text_violations
 from protos.inventory.v1 import inventory_pb2
 
@@ -27,7 +28,7 @@ def set_stock_violations(request: inventory_pb2.SetStockRequest) -> Iterator[Fie
 def list_stock_violations(request: inventory_pb2.ListStockRequest) -> Iterator[FieldViolation]:
     """What keeps a page of stock from being read."""
     if request.page_size < 0:
-        yield FieldViolation("page_size", f"must be 0 to {paging.MAX_SIZE}")
+        yield FieldViolation("page_size", f"must be 0 to {MAX_SIZE}")
     try:
         paging.read_token(request.page_token)
     except ValueError:

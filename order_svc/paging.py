@@ -10,18 +10,10 @@ import binascii
 from collections.abc import Sequence
 from uuid import UUID
 
+from mesh import paging
 from protos.order.v1 import order_pb2
 
-DEFAULT_SIZE = 50
-MAX_SIZE = 500
-MAX_BYTES = 2 << 20
-"""A page ends early once it is this large: gRPC clients take 4 MiB."""
 _HIGHEST = str(UUID(int=2**128 - 1))
-
-
-def size(request: order_pb2.ListOrdersRequest) -> int:
-    """How many orders the page holds at most."""
-    return min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
 
 
 def read_token(token: str) -> str:
@@ -46,16 +38,7 @@ def make_token(order_id: str) -> str:
 
 def response(orders: Sequence[order_pb2.Order], limit: int) -> order_pb2.ListOrdersResponse:
     """One page; `orders` holds one more than `limit` when there is a next one."""
-    fitting = _fitting(orders[:limit])
+    fitting = paging.fitting(orders[:limit])
     more = len(fitting) < len(orders)
     token = make_token(fitting[-1].order_id) if more else ""
     return order_pb2.ListOrdersResponse(orders=fitting, next_page_token=token)
-
-
-def _fitting(orders: Sequence[order_pb2.Order]) -> Sequence[order_pb2.Order]:
-    room = MAX_BYTES
-    for count, order in enumerate(orders):
-        room -= order.ByteSize()
-        if room < 0 and count > 0:
-            return orders[:count]
-    return orders

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from typing_extensions import override
 
 from mesh.errors import AlreadyExists, NotFound, Retry
+from mesh.paging import size
 from mesh.postgres import transaction
 from mesh.validation import refuse_if_any
 from order_svc import paging, placements, store
@@ -145,7 +146,7 @@ class OrderService(order_pb2_grpc.OrderServiceServicer):
             InvalidRequest: page_size, page_token or customer_id.
         """
         refuse_if_any(list_orders_violations(request))
-        limit = paging.size(request)
+        limit = size(request.page_size)
         newest = await self._newest(request, limit + 1)
         return paging.response([to_proto(order) for order in newest], limit)
 

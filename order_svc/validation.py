@@ -13,6 +13,7 @@ from google.type import money_pb2
 from mesh import money
 from mesh.errors import FieldViolation
 from mesh.money import MAX_MINOR_UNITS, InvalidMoney
+from mesh.paging import MAX_SIZE
 from mesh.validation import card_token_violations, text_violations
 from order_svc import paging
 from order_svc.order import read_items, total
@@ -52,7 +53,7 @@ def create_order_violations(request: order_pb2.CreateOrderRequest) -> Iterator[F
 def list_orders_violations(request: order_pb2.ListOrdersRequest) -> Iterator[FieldViolation]:
     """What keeps a page of orders from being read."""
     if request.page_size < 0:
-        yield FieldViolation("page_size", f"must be 0 to {paging.MAX_SIZE}")
+        yield FieldViolation("page_size", f"must be 0 to {MAX_SIZE}")
     try:
         paging.read_token(request.page_token)
     except ValueError:

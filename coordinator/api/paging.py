@@ -15,13 +15,9 @@ from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
+from mesh import paging
 from mesh.errors import FieldViolation
 from protos.saga.v1 import saga_pb2 as pb
-
-DEFAULT_SIZE = 50
-MAX_SIZE = 500
-MAX_BYTES = 2 << 20
-"""A page ends early once it is this large: gRPC clients take 4 MiB."""
 
 SAGA_PLACE = re.compile(r"([0-9]{1,14})/([A-Za-z0-9][A-Za-z0-9_-]{0,63})")
 """When a saga was created, in milliseconds, and its id."""
@@ -36,7 +32,7 @@ ListRequest: TypeAlias = pb.ListSagasRequest | pb.ListSagaEventsRequest | pb.Lis
 
 def size(request: ListRequest) -> int:
     """How many entries the page has at most."""
-    return min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
+    return paging.size(request.page_size)
 
 
 def page(
@@ -46,18 +42,9 @@ def page(
 
     `entries` holds more than `size` when there is a next page.
     """
-    fitting = _fitting(entries[: size(request)])
+    fitting = paging.fitting(entries[: size(request)])
     more = len(fitting) < len(entries)
     return fitting, _make_token(request, place_of(fitting[-1])) if more else ""
-
-
-def _fitting(entries: Sequence[MessageT]) -> Sequence[MessageT]:
-    room = MAX_BYTES
-    for count, entry in enumerate(entries):
-        room -= entry.ByteSize()
-        if room < 0 and count > 0:
-            return entries[:count]
-    return entries
 
 
 def _make_token(request: ListRequest, place: str) -> str:
@@ -83,7 +70,7 @@ def read_token(request: ListRequest, pattern: re.Pattern[str]) -> tuple[str, ...
 def page_violations(request: ListRequest, pattern: re.Pattern[str]) -> Iterator[FieldViolation]:
     """What is wrong with the page that is asked for."""
     if request.page_size < 0:
-        yield FieldViolation("page_size", f"must be 0 to {MAX_SIZE}")
+        yield FieldViolation("page_size", f"must be 0 to {paging.MAX_SIZE}")
     try:
         read_token(request, pattern)
     except ValueError:

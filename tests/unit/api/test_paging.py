@@ -5,7 +5,8 @@ import base64
 import pytest
 
 from coordinator.api import paging
-from coordinator.api.paging import EVENT_PLACE, MAX_BYTES, NAME_PLACE, SAGA_PLACE
+from coordinator.api.paging import EVENT_PLACE, NAME_PLACE, SAGA_PLACE
+from mesh.paging import MAX_BYTES
 from protos.saga.v1 import saga_pb2 as pb
 
 

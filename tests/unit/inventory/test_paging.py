@@ -25,8 +25,3 @@ def test_what_is_no_token_is_refused(token: str) -> None:
     request = inventory_pb2.ListStockRequest(page_token=token)
 
     assert [violation.field for violation in list_stock_violations(request)] == ["page_token"]
-
-
-@pytest.mark.parametrize(("asked", "given"), [(0, 50), (1, 1), (500, 500), (501, 500)])
-def test_a_page_has_its_size_or_the_usual_one_and_never_too_many(asked: int, given: int) -> None:
-    assert paging.size(asked) == given
