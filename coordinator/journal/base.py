@@ -25,11 +25,18 @@ Lease
   whose lease is no longer held, its own former ones among them. Before it takes a dead instance's
   sagas it ends that instance's lease, which waits for a group commit in progress there. No saga is
   ever given to two live leases.
+- A saga may kill whoever runs it. A claim counts against it (`StoredSaga.claims`) until it makes
+  progress or its owner acquits it, and suspects are given out in ever smaller company, the least
+  suspected first (`company`): after three crashes the guilty one is alone, and its neighbours run.
 
 Inbox
 - A verb (cancel, retry, skip, abandon) is posted by any instance and decided by the saga's owner:
   accepted by being named in an `Append`, in the same transaction, or refused. It is decided once.
 - A finished saga needs no owner: its undecided verbs are shown to every lease, and any may refuse.
+
+Retention
+- `purge` deletes finished sagas with all that belongs to them, oldest first, in small batches, long
+  after their end. It never touches an unfinished one.
 """
 
 from __future__ import annotations
@@ -67,6 +74,11 @@ class JournalUnavailable(Exception):
 
 class UnreadableHistory(Exception):
     """A history on disk that this version cannot read: written by a newer one, or damaged."""
+
+
+def company(claims: int, limit: int) -> int:
+    """How many sagas are claimed together that were claimed `claims` times without progress."""
+    return min(limit, {0: limit, 1: 10}.get(claims, 1))
 
 
 class InvalidQuery(ValueError):
@@ -113,7 +125,18 @@ class StoredSaga:
     revision: int = 0
     """How many events it has."""
     claims: int = 0
-    """How often it was claimed since its newest event; many mean that it kills its owners."""
+    """How often it was claimed since its newest event, or since it was acquitted; three mean that it
+    kills its owners."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What a claim has found; all empty when no unfinished saga is left without an owner."""
+
+    sagas: Sequence[StoredSaga]
+    """They are ours now, all with the same number of claims."""
+    unreadable: frozenset[str] = frozenset()
+    """Ids of sagas whose history this version cannot read; left to others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +171,8 @@ class Verb:
     """Only for SKIP."""
     actor: str = ""
     reason: str = ""
+    revision: int = 0
+    """Only legal while this is the saga's revision; 0 for any."""
 
 
 class VerbState(Enum):
@@ -212,14 +237,28 @@ class Journal(Protocol):
         """
         ...
 
-    async def claim(self, lease: Lease, limit: int) -> Sequence[StoredSaga]:
-        """Take up to `limit` unfinished sagas that no live instance owns, oldest first.
+    async def claim(
+        self, lease: Lease, limit: int, *, passing_over: frozenset[str] = frozenset()
+    ) -> Claimed:
+        """Take up to `limit` unfinished sagas that no live instance owns.
 
-        Passes over those whose history this version cannot read, and leaves them to others.
+        The least suspected first, all of them with the same number of claims and no more than
+        `company` allows; among these the oldest. Sagas in `passing_over` are left to others, and so
+        are those whose history this version cannot read.
 
         Raises:
             LeaseLost: the lease is not held any more, or may own sagas that the store did not come
                 to name: acquire a new one, under which they are claimed again.
+            JournalUnavailable: the store is away.
+        """
+        ...
+
+    async def acquit(self, lease: Lease, saga_ids: Sequence[str]) -> None:
+        """Count no claim against these sagas any more: they were run, and nobody died of it.
+
+        Those that the lease does not own are left as they are.
+
+        Raises:
             JournalUnavailable: the store is away.
         """
         ...
@@ -246,6 +285,20 @@ class Journal(Protocol):
 
         Nothing happens when it is decided already, or when its saga is unfinished and not owned
         by the present lease.
+
+        Raises:
+            JournalUnavailable: the store is away.
+        """
+        ...
+
+
+class Retention(Protocol):
+    """The side that forgets."""
+
+    async def purge(self, *, finished_for_ms: int, limit: int) -> int:
+        """Delete up to `limit` sagas that ended at least this long ago by the store's clock.
+
+        Returns how many; 0 as well while another instance is at it.
 
         Raises:
             JournalUnavailable: the store is away.
@@ -281,6 +334,10 @@ class Reader(Protocol):
 
         An empty `definition`, `states` or `keys` does not restrict.
         """
+        ...
+
+    async def states(self, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
+        """The states of those of up to 10,000 sagas that exist, by id."""
         ...
 
     async def post_verb(self, verb: Verb) -> None:

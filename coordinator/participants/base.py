@@ -7,6 +7,9 @@ Contract, for every implementation:
   No answer by the attempt's timeout is an answer too: UNKNOWN with DEADLINE_EXCEEDED.
 - An answer is Done only for OK. What every other code means is the table of `outcome.py`.
 - `call` never raises for reasons of the wire or the participant; these are answers.
+- `whose` names the participant that serves a step service. While nobody is known to serve it, it has
+  a name of its own, under which its calls wait together: that of the service.
+- `serving` asks the participant's health service, within a second or so, and never raises.
 """
 
 from __future__ import annotations
@@ -66,6 +69,18 @@ class Participants(Protocol):
 
     def call(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
         """Send one attempt; `answered` hears what came of it."""
+        ...
+
+    def whose(self, service: str) -> str:
+        """Name of the participant that serves a step service; the service itself if nobody does."""
+        ...
+
+    async def serving(self, participant: str) -> bool:
+        """Whether a participant says that calls may be sent to it.
+
+        One without a health service is, when it answers at all. A service that nobody is known to
+        serve is once every participant was heard: then its calls can be answered, with the reason.
+        """
         ...
 
 
