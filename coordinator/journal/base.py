@@ -190,6 +190,8 @@ class VerbOutcome:
     state: VerbState
     explanation: str = ""
     """Why it was refused; empty otherwise."""
+    revision: int = 0
+    """The revision that the verb was bound to; 0 for any."""
 
 
 class VerbIdReused(Exception):

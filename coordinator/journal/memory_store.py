@@ -188,7 +188,7 @@ class MemoryStore:
         """What came of a verb."""
         check_texts(request_id)
         post = self._posts.get(request_id)
-        return None if post is None else post.outcome
+        return None if post is None else replace(post.outcome, revision=post.verb.revision)
 
     def pending_verbs(self, lease: Lease) -> Sequence[Verb]:
         """Undecided verbs that this lease may decide."""
