@@ -5,13 +5,14 @@
     `coordinator`├─ payment      PostgreSQL `payments`, payment sandbox
                  └─ fulfillment  PostgreSQL `fulfillment`
 
-Everything a run leaves behind is in one folder: the data and the logs of all processes.
+Everything a run leaves behind is in one folder: the data and the logs of all processes. There may
+be more coordinators than one: `coordinator`, `coordinator-2` and so on, all on one database.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import Self
 
 from local.folder import owned
 from local.mongo import Mongo
-from local.ports import HOST, Ports
+from local.ports import HOST, Ports, free_ports
 from local.postgres import Postgres
 from local.processes import Process
 from local.service import runs_sagas, serves_grpc, serves_http, service
@@ -33,26 +34,53 @@ POSTGRES_DATABASES = {
 }
 MONGODB_DATABASE = "inventory"
 
+Route = Callable[[str, str, int], int]
+"""The port at which a process reaches another, by its name and the other's name and own port."""
+
+
+def straight(_client: str, _server: str, port: int) -> int:
+    """The route with nothing in between."""
+    return port
+
 
 class Mesh:
     """All processes; `async with` starts them, and stops them on every way out.
 
     Each is an attribute, to be killed and started again: `await mesh.services["payment"].kill()`.
+
+    Args:
+        folder: where data and logs go.
+        ports: where each process listens; coordinators after the first take free ones.
+        coordinators: how many there are.
+        lease_seconds: how long a dead coordinator keeps its sagas.
+        route: what is between a process and what it stands on; nothing by default.
     """
 
-    def __init__(self, folder: Path, ports: Ports) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ports: Ports,
+        *,
+        coordinators: int = 1,
+        lease_seconds: float = 3,
+        route: Route = straight,
+    ) -> None:
         self.folder = folder
         self.ports = ports
+        self.coordinators = tuple(_coordinator(number) for number in range(1, coordinators + 1))
+        self._lease_seconds = lease_seconds
+        self._route = route
+        self._listening = _listening(ports, self.coordinators)
         self.postgres = Postgres(folder / "postgres", ports.postgres)
         self.mongodb = Mongo(folder / "mongodb", ports.mongodb)
         self.sandbox_url = f"http://{HOST}:{ports.sandbox}"
         self.sandbox = self._sandbox()
-        self.services = {name: self._service(name) for name in ("coordinator", *PARTICIPANTS)}
+        self.services = {name: self._service(name) for name in (*self.coordinators, *PARTICIPANTS)}
         self._exit = ExitStack()
 
     def address(self, name: str) -> str:
         """Where a service listens, host:port."""
-        return f"{HOST}:{getattr(self.ports, name)}"
+        return f"{HOST}:{self._listening[name]}"
 
     def dsn(self, name: str) -> str:
         """The PostgreSQL database of a service."""
@@ -73,7 +101,8 @@ class Mesh:
             for database in POSTGRES_DATABASES.values():
                 await self.postgres.create_database(database)
             await _all(self.services[name].start() for name in PARTICIPANTS)
-            await self.services["coordinator"].start()  # it asks them all what they serve
+            # They ask the participants what they serve.
+            await _all(self.services[name].start() for name in self.coordinators)
         except BaseException:
             await self.stop()
             raise
@@ -107,36 +136,70 @@ class Mesh:
         )
 
     def _service(self, name: str) -> Process:
-        port: int = getattr(self.ports, name)
-        coordinates = name == "coordinator"
+        port = self._listening[name]
+        coordinates = name in self.coordinators
         return service(
             name,
-            name if coordinates else f"{name}_svc",
+            "coordinator" if coordinates else f"{name}_svc",
             folder=self.folder / "logs",
             ready=runs_sagas(port, "place-order") if coordinates else serves_grpc(port),
-            env=self._settings(name),
+            env={
+                "GRPC_HOST": HOST,
+                "GRPC_PORT": str(port),
+                **(self._coordinates(name) if coordinates else self._participates(name)),
+            },
         )
 
-    def _settings(self, name: str) -> dict[str, str]:
-        """What a service is told by environment variables."""
-        settings = {"GRPC_HOST": HOST, "GRPC_PORT": str(getattr(self.ports, name))}
+    def _coordinates(self, name: str) -> dict[str, str]:
+        """What a coordinator is told by environment variables."""
+        found = (f"{each}={HOST}:{self._way(name, each)}" for each in PARTICIPANTS)
+        return {
+            "POSTGRES_DSN": self._database(name, "coordinator"),
+            "PARTICIPANTS": ",".join(found),
+            "CONSOLE_PORT": str(self._listening[f"console of {name}"]),
+            "INSTANCE_ID": f"coordinator-{self.coordinators.index(name) + 1}",
+            "LEASE_SECONDS": str(self._lease_seconds),
+        }
+
+    def _participates(self, name: str) -> dict[str, str]:
+        """What a participant is told by environment variables."""
+        settings = {}
         if name in POSTGRES_DATABASES:
-            settings["POSTGRES_DSN"] = self.dsn(name)
+            settings["POSTGRES_DSN"] = self._database(name, name)
         match name:
-            case "coordinator":
-                found = (f"{each}={self.address(each)}" for each in PARTICIPANTS)
-                settings["PARTICIPANTS"] = ",".join(found)
-                settings["CONSOLE_PORT"] = str(self.ports.console)
-                settings["INSTANCE_ID"] = "coordinator-1"
             case "order":
-                settings["COORDINATOR_ADDRESS"] = self.address("coordinator")
+                ways = (f"{HOST}:{self._way(name, each)}" for each in self.coordinators)
+                settings["COORDINATOR_ADDRESS"] = f"ipv4:{','.join(ways)}"
             case "inventory":
-                settings["MONGODB_URI"] = self.mongodb.uri
+                port = self._route(name, "mongodb", self.ports.mongodb)
+                settings["MONGODB_URI"] = f"mongodb://{HOST}:{port}"
                 settings["MONGODB_DATABASE"] = MONGODB_DATABASE
             case "payment":
+                port = self._route(name, "sandbox", self.ports.sandbox)
                 settings["STRIPE_API_KEY"] = "sk_test_sandbox"
-                settings["STRIPE_API_BASE"] = self.sandbox_url
+                settings["STRIPE_API_BASE"] = f"http://{HOST}:{port}"
         return settings
+
+    def _database(self, client: str, owner: str) -> str:
+        port = self._route(client, "postgres", self.ports.postgres)
+        return self.postgres.dsn(POSTGRES_DATABASES[owner], port=port)
+
+    def _way(self, client: str, server: str) -> int:
+        return self._route(client, server, self._listening[server])
+
+
+def _coordinator(number: int) -> str:
+    return "coordinator" if number == 1 else f"coordinator-{number}"
+
+
+def _listening(ports: Ports, coordinators: Iterable[str]) -> dict[str, int]:
+    """The port of everything that serves gRPC, and of the coordinators' consoles."""
+    listening = {name: port for name, port in ports if name in ("coordinator", *PARTICIPANTS)}
+    listening["console of coordinator"] = ports.console
+    for name in coordinators:
+        if name not in listening:
+            listening[name], listening[f"console of {name}"] = free_ports(2)
+    return listening
 
 
 async def _all(work: Iterable[Coroutine[object, object, None]]) -> None:

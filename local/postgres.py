@@ -44,9 +44,9 @@ class Postgres(Process):
             user=self._wheel.system_user,
         )
 
-    def dsn(self, database: str = "postgres") -> str:
-        """Where to find one of its databases."""
-        return f"postgresql://postgres@{HOST}:{self._port}/{database}"
+    def dsn(self, database: str = "postgres", *, port: int | None = None) -> str:
+        """Where to find one of its databases; `port` is that of a way around, such as a link."""
+        return f"postgresql://postgres@{HOST}:{port or self._port}/{database}"
 
     async def start(self) -> None:
         """Make the data folder if there is none, and start.

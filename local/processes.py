@@ -83,10 +83,11 @@ class Process:
             raise
 
     async def stop(self) -> None:
-        """Ask it to end and wait; kill it when it takes too long."""
+        """Ask it to end, go on if it is paused, and wait; kill it when it takes too long."""
         if self._child is None or self._child.poll() is not None:
             return
         self._child.send_signal(self.stop_signal)
+        self.resume()
         try:
             await asyncio.to_thread(self._child.wait, self.stop_seconds)
         except subprocess.TimeoutExpired:
@@ -98,12 +99,32 @@ class Process:
             return
         child = psutil.Process(self._child.pid)
         child.suspend()  # no more children while they are counted
-        family = [child, *child.children(recursive=True)]
+        family = _family(child)
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         await asyncio.to_thread(self._child.wait)
         await until(_gone(family), seconds=self.stop_seconds)
+
+    def pause(self) -> None:
+        """Hold it and its children where they are (SIGSTOP); nothing when it does not run."""
+        if (pid := self.pid) is not None:
+            child = psutil.Process(pid)
+            child.suspend()  # no more children while they are counted
+            for process in _family(child):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+
+    def resume(self) -> None:
+        """Let it and its children go on (SIGCONT); nothing when it does not run."""
+        if (pid := self.pid) is not None:
+            for process in reversed(_family(psutil.Process(pid))):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+    async def is_ready(self) -> bool:
+        """Whether it runs and says that it is ready."""
+        return self.pid is not None and await self._ready()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +162,11 @@ class Process:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """A process and all its descendants, itself first."""
+    return [process, *process.children(recursive=True)]
 
 
 def _gone(processes: Sequence[psutil.Process]) -> Check:

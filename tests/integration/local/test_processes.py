@@ -89,6 +89,24 @@ async def test_kill_takes_the_children_of_the_process_too(tmp_path: Path) -> Non
         assert not any(is_running(process) for process in processes)
 
 
+async def test_a_paused_process_stands_still_with_its_children_until_it_is_resumed(
+    tmp_path: Path,
+) -> None:
+    async with sleeper(tmp_path) as child:
+        processes = family(tmp_path)
+        child.pause()
+        assert {process.status() for process in processes} == {psutil.STATUS_STOPPED}
+        child.resume()
+        assert psutil.STATUS_STOPPED not in {process.status() for process in processes}
+
+
+async def test_a_paused_process_is_stopped_like_any_other(tmp_path: Path) -> None:
+    async with sleeper(tmp_path) as child:
+        running = psutil.Process(child.pid)
+        child.pause()
+    assert not is_running(running)
+
+
 async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     child = process(tmp_path, STUBBORN, until=tmp_path / "log")
     child.stop_seconds = 0.1
