@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from local.processes import Process, StartFailed, is_running
-from local.until import until
+from local.until import Check, until
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,6 +58,13 @@ def is_written(file: Path) -> bool:
     return file.exists() and file.read_text().endswith("\n")
 
 
+def stopped(processes: list[psutil.Process], *, yes: bool) -> Check:
+    async def check() -> bool:
+        return all((each.status() == psutil.STATUS_STOPPED) is yes for each in processes)
+
+    return check
+
+
 def family(folder: Path) -> list[psutil.Process]:
     return [psutil.Process(int(pid)) for pid in (folder / "pids").read_text().split()]
 
@@ -95,9 +102,9 @@ async def test_a_paused_process_stands_still_with_its_children_until_it_is_resum
     async with sleeper(tmp_path) as child:
         processes = family(tmp_path)
         child.pause()
-        assert {process.status() for process in processes} == {psutil.STATUS_STOPPED}
+        assert await until(stopped(processes, yes=True), seconds=5)
         child.resume()
-        assert psutil.STATUS_STOPPED not in {process.status() for process in processes}
+        assert await until(stopped(processes, yes=False), seconds=5)
 
 
 async def test_a_paused_process_is_stopped_like_any_other(tmp_path: Path) -> None:
