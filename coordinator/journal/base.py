@@ -125,8 +125,8 @@ class StoredSaga:
     revision: int = 0
     """How many events it has."""
     claims: int = 0
-    """How often it was claimed since its newest event, or since it was acquitted; three mean that it
-    kills its owners."""
+    """How often it was claimed since its newest event, or since it was acquitted; three mean that
+    it kills its owners. Always 0 while it is STUCK: nobody runs it, so nobody dies of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ class Claimed:
     """What a claim has found; all empty when no unfinished saga is left without an owner."""
 
     sagas: Sequence[StoredSaga]
-    """They are ours now, all with the same number of claims."""
+    """They are ours now, all suspected alike until this claim was counted."""
     unreadable: frozenset[str] = frozenset()
     """Ids of sagas whose history this version cannot read; left to others."""
 
@@ -244,7 +244,7 @@ class Journal(Protocol):
     ) -> Claimed:
         """Take up to `limit` unfinished sagas that no live instance owns.
 
-        The least suspected first, all of them with the same number of claims and no more than
+        The least suspected first, all of them claimed equally often before and no more than
         `company` allows; among these the oldest. Sagas in `passing_over` are left to others, and so
         are those whose history this version cannot read.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from coordinator.journal.base import InvalidQuery
 
@@ -34,6 +34,17 @@ def check_texts(*texts: str) -> None:
     """
     if not storable_text(*texts):
         raise InvalidQuery("a text contains NUL or half of a surrogate pair")
+
+
+def check_saga_ids(saga_ids: Sequence[str]) -> None:
+    """Refuse more ids than a question may have, and ids that no row can have.
+
+    Raises:
+        InvalidQuery: says what is wrong.
+    """
+    check_texts(*saga_ids)
+    if len(saga_ids) > MAX_LIMIT:
+        raise InvalidQuery(f"a question is about {MAX_LIMIT} sagas at most, not {len(saga_ids)}")
 
 
 def check_page(limit: int, *, after_revision: int = 0, before_ms: int = 0) -> None:

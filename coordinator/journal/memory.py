@@ -15,6 +15,7 @@ from coordinator.core.model import SagaState
 from coordinator.journal.base import (
     Append,
     AppendError,
+    Claimed,
     Entry,
     JournalUnavailable,
     Lease,
@@ -42,7 +43,7 @@ class _Waiting:
 
 
 class MemoryJournal:
-    """One instance's link to a `MemoryStore`: its Journal, Reader and DefinitionStore."""
+    """One instance's link to a `MemoryStore`, by which it is every port of `journal.base`."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -133,9 +134,15 @@ class MemoryJournal:
         """See `Journal.release_lease`."""
         self._reach().release(lease)
 
-    async def claim(self, lease: Lease, limit: int) -> Sequence[StoredSaga]:
+    async def claim(
+        self, lease: Lease, limit: int, *, passing_over: frozenset[str] = frozenset()
+    ) -> Claimed:
         """See `Journal.claim`."""
-        return self._reach().claim(lease, limit)
+        return self._reach().claim(lease, limit, passing_over)
+
+    async def acquit(self, lease: Lease, saga_ids: Sequence[str]) -> None:
+        """See `Journal.acquit`."""
+        self._reach().acquit(lease, saga_ids)
 
     async def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
         """See `Journal.reload`."""
@@ -171,6 +178,10 @@ class MemoryJournal:
         """See `Reader.list_sagas`."""
         return self._reach().list_sagas(definition, states, keys, before, limit)
 
+    async def states(self, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
+        """See `Reader.states`."""
+        return self._reach().states(saga_ids)
+
     async def post_verb(self, verb: Verb) -> None:
         """See `Reader.post_verb`."""
         self._reach().post_verb(verb)
@@ -179,25 +190,31 @@ class MemoryJournal:
         """See `Reader.verb_outcome`."""
         return self._reach().verb_outcome(request_id)
 
+    # --- Retention ------------------------------------------------------------
+
+    async def purge(self, *, finished_for_ms: int, limit: int) -> int:
+        """See `Retention.purge`."""
+        return self._reach().purge(finished_for_ms, limit)
+
     # --- DefinitionStore ------------------------------------------------------
 
     async def save_definition(
         self, *, name: str, content_hash: str, source: str, descriptors: bytes
     ) -> tuple[StoredDefinition, bool]:
         """See `DefinitionStore.save_definition`."""
-        return self._reach().save_definition(name, content_hash, source, descriptors)
+        return self._reach().definitions.save(name, content_hash, source, descriptors)
 
     async def load_definition(self, content_hash: str) -> StoredDefinition | None:
         """See `DefinitionStore.load_definition`."""
-        return self._reach().load_definition(content_hash)
+        return self._reach().definitions.load(content_hash)
 
     async def newest_definition(self, name: str) -> StoredDefinition | None:
         """See `DefinitionStore.newest_definition`."""
-        return self._reach().newest_definition(name)
+        return self._reach().definitions.newest(name)
 
     async def list_definitions(self, *, after: str, limit: int) -> Sequence[StoredDefinition]:
         """See `DefinitionStore.list_definitions`."""
-        return self._reach().list_definitions(after, limit)
+        return self._reach().definitions.newest_of_each(after, limit)
 
     def _reach(self) -> MemoryStore:
         if self._cut:

@@ -12,20 +12,23 @@ from coordinator.core.model import SagaState
 from coordinator.journal.base import (
     Append,
     AppendError,
+    Claimed,
     Entry,
     Lease,
     LeaseLost,
     RevisionConflict,
-    StoredDefinition,
     StoredSaga,
     UnknownSaga,
+    UnreadableHistory,
     Verb,
     VerbIdReused,
     VerbOutcome,
     VerbState,
+    company,
 )
 from coordinator.journal.codec import Row, clean, clean_keys, clean_verb, decode
-from coordinator.journal.limits import check_page, check_saga_page, check_texts
+from coordinator.journal.limits import check_page, check_saga_ids, check_saga_page, check_texts
+from coordinator.journal.memory_definitions import MemoryDefinitions
 
 
 @dataclass(slots=True)
@@ -41,8 +44,6 @@ class _Saga:
     updated_ms: int
     rows: list[Row] = field(default_factory=list)
     claims: int = 0
-    claimed_at: int = 0
-    """Its revision when it was claimed last."""
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ class MemoryStore:
         self._leases: dict[str, Lease] = {}
         self._sagas: dict[str, _Saga] = {}
         self._posts: dict[str, _Post] = {}
-        self._definitions: dict[str, StoredDefinition] = {}
+        self.definitions = MemoryDefinitions(now_ms)
 
     # --- leases ---------------------------------------------------------------
 
@@ -105,6 +106,7 @@ class MemoryStore:
         if saga is None:
             self._sagas[row.saga_id] = saga = _new_saga(append, row, lease.epoch)
         saga.rows.append(row)
+        saga.claims = 0
         if append.state_changed:
             saga.state, saga.updated_ms = append.saga.state, row.time_ms
         if append.verb_id:
@@ -118,15 +120,33 @@ class MemoryStore:
             return False
         return row in saga.rows[row.revision - 1 : row.revision]
 
-    def claim(self, lease: Lease, limit: int) -> Sequence[StoredSaga]:
-        """Give the lease unfinished sagas that no live lease owns."""
+    def claim(self, lease: Lease, limit: int, passing_over: frozenset[str]) -> Claimed:
+        """Give the lease the least suspected of the unfinished sagas that no live lease owns."""
         self._must_hold(lease)
         check_page(limit)
         live = {held.epoch for held in self._leases.values() if self.holds(held)}
         self._leases = {name: held for name, held in self._leases.items() if held.epoch in live}
-        free = (s for s in self._sagas.values() if s.epoch not in live and not s.state.final)
-        oldest = sorted(free, key=lambda saga: (saga.created_ms, saga.saga_id))
-        return [_stored(_claimed(saga, lease)) for saga in oldest[:limit]]
+        free = [
+            saga
+            for saga in self._sagas.values()
+            if saga.epoch not in live and not saga.state.final and saga.saga_id not in passing_over
+        ]
+        free.sort(key=lambda saga: (saga.claims, saga.created_ms, saga.saga_id))
+        alike = [saga for saga in free if saga.claims == free[0].claims]
+        chosen = alike[: company(free[0].claims, limit)] if free else []
+        unreadable = frozenset(saga.saga_id for saga in chosen if not _readable(saga))
+        ours = [saga for saga in chosen if saga.saga_id not in unreadable]
+        return Claimed(
+            sagas=[_stored(_claimed(saga, lease)) for saga in ours], unreadable=unreadable
+        )
+
+    def acquit(self, lease: Lease, saga_ids: Sequence[str]) -> None:
+        """Count no claim against these sagas of the lease."""
+        check_texts(*saga_ids)
+        for saga_id in saga_ids:
+            saga = self._sagas.get(saga_id)
+            if saga is not None and saga.epoch == lease.epoch:
+                saga.claims = 0
 
     def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
         """One unfinished saga of this lease."""
@@ -173,6 +193,29 @@ class MemoryStore:
         found.sort(key=lambda saga: (saga.created_ms, saga.saga_id), reverse=True)
         return [replace(_stored(saga), entries=()) for saga in found[:limit]]
 
+    def states(self, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
+        """The states of those sagas that exist."""
+        check_saga_ids(saga_ids)
+        return {name: self._sagas[name].state for name in saga_ids if name in self._sagas}
+
+    def purge(self, finished_for_ms: int, limit: int) -> int:
+        """Forget the oldest of the sagas that ended long ago."""
+        check_page(limit)
+        until_ms = self._now_ms() - finished_for_ms
+        over = [s for s in self._sagas.values() if s.state.final and s.updated_ms <= until_ms]
+        over.sort(key=lambda saga: (saga.updated_ms, saga.saga_id))
+        gone = {saga.saga_id for saga in over[:limit]}
+        self._sagas = {name: saga for name, saga in self._sagas.items() if name not in gone}
+        self._posts = {
+            name: post for name, post in self._posts.items() if post.verb.saga_id not in gone
+        }
+        return len(gone)
+
+    def damage(self, saga_id: str) -> None:
+        """Make the newest event of a saga one that no version can read."""
+        rows = self._sagas[saga_id].rows
+        rows[-1] = rows[-1]._replace(payload=b"\xff")
+
     # --- verbs ----------------------------------------------------------------
 
     def post_verb(self, verb: Verb) -> None:
@@ -211,44 +254,6 @@ class MemoryStore:
         if post is not None and post.outcome.state is VerbState.PENDING:
             post.outcome = outcome
 
-    # --- definitions: the newest registration is last in the mapping ------------
-
-    def save_definition(
-        self, name: str, content_hash: str, source: str, descriptors: bytes
-    ) -> tuple[StoredDefinition, bool]:
-        """Store a version, or make it the newest."""
-        check_texts(name, content_hash, source)
-        known = self._definitions.pop(content_hash, None)
-        stored = known or StoredDefinition(
-            name=name,
-            hash=content_hash,
-            source=source,
-            descriptors=descriptors,
-            created_ms=self._now_ms(),
-        )
-        self._definitions[content_hash] = stored
-        return stored, known is None
-
-    def load_definition(self, content_hash: str) -> StoredDefinition | None:
-        """One version by its hash."""
-        check_texts(content_hash)
-        return self._definitions.get(content_hash)
-
-    def newest_definition(self, name: str) -> StoredDefinition | None:
-        """The newest version of a definition."""
-        check_texts(name)
-        return self._newest().get(name)
-
-    def list_definitions(self, after: str, limit: int) -> Sequence[StoredDefinition]:
-        """A page of newest versions."""
-        check_texts(after)
-        check_page(limit)
-        newest = self._newest()
-        return [newest[name] for name in sorted(newest) if name > after][:limit]
-
-    def _newest(self) -> Mapping[str, StoredDefinition]:
-        return {stored.name: stored for stored in self._definitions.values()}
-
 
 def _new_saga(append: Append, row: Row, epoch: int) -> _Saga:
     return _Saga(
@@ -264,14 +269,21 @@ def _new_saga(append: Append, row: Row, epoch: int) -> _Saga:
 
 
 def _claimed(saga: _Saga, lease: Lease) -> _Saga:
-    revision = len(saga.rows)
-    saga.claims = 1 if revision > saga.claimed_at else saga.claims + 1
-    saga.claimed_at, saga.epoch = revision, lease.epoch
+    """Who runs a saga suspects it; nobody runs one that is STUCK."""
+    saga.claims = 0 if saga.state is SagaState.STUCK else saga.claims + 1
+    saga.epoch = lease.epoch
     return saga
 
 
+def _readable(saga: _Saga) -> bool:
+    try:
+        _stored(saga)
+    except UnreadableHistory:
+        return False
+    return True
+
+
 def _stored(saga: _Saga) -> StoredSaga:
-    revision = len(saga.rows)
     return StoredSaga(
         saga_id=saga.saga_id,
         definition=saga.definition,
@@ -281,6 +293,6 @@ def _stored(saga: _Saga) -> StoredSaga:
         created_ms=saga.created_ms,
         updated_ms=saga.updated_ms,
         keys=saga.keys,
-        revision=revision,
-        claims=saga.claims if revision == saga.claimed_at else 0,
+        revision=len(saga.rows),
+        claims=saga.claims,
     )
