@@ -10,6 +10,7 @@ from fulfillment_svc.service import FulfillmentService
 from fulfillment_svc.settings import Settings
 from fulfillment_svc.steps import RequestShipment
 from mesh.barrier.postgres import PostgresBarrier
+from mesh.barrier.postgres_effects import PostgresEffects
 from mesh.barrier.purge import purging
 from mesh.migrate import migrate
 from mesh.postgres import create_engine, ready
@@ -32,6 +33,7 @@ async def main(settings: Settings) -> None:
         )
         step = RequestShipment(new_id=lambda: str(uuid7()))
         server.add_step(PostgresBarrier(engine).guard(step))
+        server.add_effects(PostgresEffects(engine))
         retention = timedelta(days=settings.barrier_retention_days)
         async with purging(engine, done_retention=retention):
             await server.run()

@@ -6,6 +6,7 @@
             probes = {"postgres": ready(engine)}
             server = Server(settings, ready=probes, tracer_provider=tracer_provider)
             server.add_step(PostgresBarrier(engine).guard(CreateOrder()))
+            server.add_effects(PostgresEffects(engine))
             server.add_service(add_OrderServiceServicer_to_server, OrderService(engine))
             await server.run()
 
@@ -29,11 +30,14 @@ from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio
 from opentelemetry import trace
 
 from mesh.border import MAX_REQUEST_BYTES, Border
+from mesh.effect_service import EffectService
+from mesh.effects import Effects
 from mesh.errors import Rejected
 from mesh.health import Health, Probe
 from mesh.settings import ServiceSettings
 from mesh.step import SAGA_OUTCOME, GuardedStep, StepCall
 from mesh.typed_grpc import Context, ServiceHandler
+from protos.mesh.v1 import mesh_pb2_grpc
 
 MAX_RECEIVE_BYTES = 4 * MAX_REQUEST_BYTES
 """Largest message that grpc lets in. It refuses without a word of ours, so that what is only a
@@ -87,6 +91,11 @@ class Server:
         """Serve a step's Do and Compensate."""
         self._handlers.append(_step_handler(step))
         self._services.append(step.types.service.full_name)
+
+    def add_effects(self, effects: Effects) -> None:
+        """Tell the coordinator which effects are held, from the records of the barrier."""
+        add = mesh_pb2_grpc.add_EffectServiceServicer_to_server
+        self.add_service(add, EffectService(effects))
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""

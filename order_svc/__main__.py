@@ -9,6 +9,7 @@ import grpc.aio
 from uuid_utils import uuid7
 
 from mesh.barrier.postgres import PostgresBarrier
+from mesh.barrier.postgres_effects import PostgresEffects
 from mesh.barrier.purge import purging
 from mesh.migrate import migrate
 from mesh.postgres import create_engine, ready
@@ -45,6 +46,7 @@ async def main(settings: Settings) -> None:
         barrier = PostgresBarrier(engine)
         server.add_step(barrier.guard(CreateOrder()))
         server.add_step(barrier.guard(ConfirmOrder()))
+        server.add_effects(PostgresEffects(engine))
         retention = timedelta(days=settings.barrier_retention_days)
         async with purging(engine, done_retention=retention), asyncio.TaskGroup() as tasks:
             sweeping = tasks.create_task(sweep.run())

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from uuid_utils import uuid7
 
+from mesh.barrier.postgres_effects import PostgresEffects
 from mesh.barrier.purge import purging
 from mesh.barrier.staged import StagedBarrier
 from mesh.migrate import migrate
@@ -42,6 +43,7 @@ async def main(settings: Settings) -> None:
         )
         step = ChargePayment(provider, payments, new_id=lambda: str(uuid7()))
         server.add_step(CheckedCharge(StagedBarrier(engine).guard(step)))
+        server.add_effects(PostgresEffects(engine))
         retention = timedelta(days=settings.barrier_retention_days)
         async with purging(engine, done_retention=retention):
             await server.run()

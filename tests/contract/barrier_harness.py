@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from google.protobuf.message import Message
 
 from mesh.clock import Clock
+from mesh.effects import Effects
 from mesh.step import GuardedStep
 
 
@@ -47,6 +48,10 @@ class BarrierHarness(ABC):
         Called several times it gives several processes' views of the same store. Without a clock
         the barrier takes its default, the wall clock.
         """
+
+    @abstractmethod
+    def effects(self) -> Effects:
+        """What the barrier tells of its records."""
 
     @abstractmethod
     def request(self, variant: int = 0) -> Message:

@@ -9,8 +9,10 @@ from google.protobuf.message import Message
 from inventory_svc.steps import ReserveStock
 from inventory_svc.store import StockStore
 from mesh.barrier.mongo import Database, MongoBarrier, MongoStore
+from mesh.barrier.mongo_effects import MongoEffects
 from mesh.barrier.mongo_operations import BARRIER, STOCK, KeyState, Operation, Update
 from mesh.clock import Clock, wall_clock_ms
+from mesh.effects import Effects
 from mesh.step import GuardedStep
 from protos.inventory.v1 import inventory_pb2
 from tests.contract.barrier_harness import BarrierHarness, Pause
@@ -49,6 +51,9 @@ class MongoHarness(BarrierHarness):
 
     def guarded(self, clock: Clock | None = None) -> GuardedStep:
         return PausingBarrier(self._store, clock or wall_clock_ms).guard(ReserveStock())
+
+    def effects(self) -> Effects:
+        return MongoEffects(self._database)
 
     def request(self, variant: int = 0) -> Message:
         return inventory_pb2.ReserveStockRequest(

@@ -9,8 +9,10 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, delete, func, ins
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mesh.barrier.postgres import PostgresBarrier
+from mesh.barrier.postgres_effects import PostgresEffects
 from mesh.barrier.tables import barrier, create_barrier
 from mesh.clock import Clock, wall_clock_ms
+from mesh.effects import Effects
 from mesh.errors import Rejected
 from mesh.step import GuardedStep, Step, StepCall
 from protos.order.v1 import order_pb2
@@ -73,6 +75,9 @@ class PostgresHarness(BarrierHarness):
 
     def guarded(self, clock: Clock | None = None) -> GuardedStep:
         return PostgresBarrier(self._engine, clock=clock or wall_clock_ms).guard(self._step)
+
+    def effects(self) -> Effects:
+        return PostgresEffects(self._engine)
 
     def request(self, variant: int = 0) -> Message:
         return order_pb2.CreateOrderRequest(order_id=f"order-{variant}")

@@ -14,9 +14,11 @@ from google.protobuf.message import Message
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from mesh.barrier.postgres_effects import PostgresEffects
 from mesh.barrier.staged import StagedBarrier, StagedStep, StageRecord, Superseded
 from mesh.barrier.tables import barrier, create_barrier
 from mesh.clock import Clock, wall_clock_ms
+from mesh.effects import Effects
 from mesh.errors import Rejected
 from mesh.step import GuardedStep, StepCall
 from protos.payment.v1 import payment_pb2
@@ -119,6 +121,9 @@ class StagedHarness(BarrierHarness):
 
     def guarded(self, clock: Clock | None = None) -> GuardedStep:
         return StagedBarrier(self._engine, clock=clock or wall_clock_ms).guard(self._step)
+
+    def effects(self) -> Effects:
+        return PostgresEffects(self._engine)
 
     def request(self, variant: int = 0) -> Message:
         return Request(order_id=f"order-{variant}")
