@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import URL, ExceptionContext, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -22,9 +22,11 @@ _SESSION_LIMITS = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=10s
 
 _LOST_A_RACE = frozenset({"40001", "40P01", "55P03"})
 """Serialization failure, deadlock, lock_timeout."""
-_AWAY_CLASSES = frozenset({"08", "53", "57"})
-"""Connection exception, insufficient resources, operator intervention."""
+_AWAY_CLASSES = frozenset({"08", "53", "57", "58"})
+"""Connection exception, insufficient resources (a full disk is one), operator intervention, system
+error."""
 _IDLE_IN_TRANSACTION = "25P03"
+_READ_ONLY = "25006"
 
 
 def driver_url(dsn: str) -> URL:
@@ -37,7 +39,7 @@ def create_engine(dsn: str, *, pool_size: int = 10, max_overflow: int = 10) -> A
 
     It connects on first use, replaces connections that died, and keeps values out of its errors.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         driver_url(dsn),
         isolation_level="READ COMMITTED",
         pool_size=pool_size,
@@ -47,6 +49,17 @@ def create_engine(dsn: str, *, pool_size: int = 10, max_overflow: int = 10) -> A
         hide_parameters=True,
         connect_args={"options": _SESSION_LIMITS, "connect_timeout": 5},
     )
+    leave_when_read_only(engine)
+    return engine
+
+
+def leave_when_read_only(engine: AsyncEngine) -> None:
+    """Have sessions that may not write replaced: they ended up on a standby after a failover."""
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def heed(context: ExceptionContext) -> None:
+        if _sqlstate(context.original_exception) == _READ_ONLY:
+            context.is_disconnect = True
 
 
 @asynccontextmanager
@@ -89,7 +102,9 @@ def translated_errors() -> Iterator[None]:
 
 
 def _translate(error: DBAPIError) -> MeshError | None:
-    sqlstate = error.orig.sqlstate if isinstance(error.orig, psycopg.Error) else None
+    sqlstate = _sqlstate(error.orig)
+    if sqlstate == _READ_ONLY:
+        return _unavailable("the database takes no writes here: a standby, or read-only; ask again")
     if sqlstate in _LOST_A_RACE:
         return Conflict("DATABASE_CONFLICT", "another transaction is in the way; ask again")
     away = sqlstate is not None and (
@@ -99,5 +114,9 @@ def _translate(error: DBAPIError) -> MeshError | None:
     return _unavailable() if away or silent or error.connection_invalidated else None
 
 
-def _unavailable() -> Retry:
-    return Retry("DATABASE_UNAVAILABLE", "the database is away; ask again")
+def _sqlstate(error: BaseException | None) -> str | None:
+    return error.sqlstate if isinstance(error, psycopg.Error) else None
+
+
+def _unavailable(why: str = "the database is away; ask again") -> Retry:
+    return Retry("DATABASE_UNAVAILABLE", why)

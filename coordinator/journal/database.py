@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 import mesh.postgres
@@ -25,12 +26,17 @@ _SETTINGS = {
     "lock_timeout": "5s",
     "statement_timeout": "10s",
     "idle_in_transaction_session_timeout": "2s",
+    # Planned with the values asked for, or no partial index could be used; and by indexes, however
+    # old the statistics are.
+    "plan_cache_mode": "force_custom_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
 }
 
 
 def create_engine(dsn: str, *, pool_size: int) -> AsyncEngine:
     """An engine of at most `pool_size` sessions that a frozen process cannot keep locks with."""
-    return create_async_engine(
+    engine = create_async_engine(
         mesh.postgres.driver_url(dsn),
         isolation_level="READ COMMITTED",
         pool_size=pool_size,
@@ -44,11 +50,30 @@ def create_engine(dsn: str, *, pool_size: int) -> AsyncEngine:
             **KEEPALIVE,
         },
     )
+    mesh.postgres.leave_when_read_only(engine)
+    return engine
 
 
 def session_options(settings: Mapping[str, str]) -> str:
     """Settings as libpq's `options`."""
     return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+
+async def reach(dsn: str) -> None:
+    """Connect once.
+
+    Raises:
+        JournalUnavailable: why not, in the words of PostgreSQL or of its client, neither of which
+            quotes a password.
+    """
+    try:
+        async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=5):
+            pass
+    except psycopg.OperationalError as error:
+        raise JournalUnavailable(
+            f"PostgreSQL lets nobody in by POSTGRES_DSN; check its host, port, user, password and"
+            f" database: {error}"
+        ) from error
 
 
 @asynccontextmanager

@@ -4,7 +4,8 @@ The lease is checked by the statement itself, so no client can freeze between ch
 row is locked FOR KEY SHARE: renewing changes no key and never waits, ending the lease does.
 
 An event is inserted only if it follows the newest one on disk, which settles conflicts, repetitions
-and gaps by one look into the index; everything else in the statement builds on what was inserted.
+and gaps by one look into the index; everything else in the statement builds on what was inserted,
+or would have been: a saga that is being deleted while another starts under its id has events still.
 Two coordinators that start the same saga at the same moment meet at the primary key: the statement
 of the later one fails with a unique violation and finds the saga when it is run again.
 """
@@ -75,10 +76,15 @@ WITH lease AS MATERIALIZED (
     %(started_ids)s, %(definitions)s, %(definition_hashes)s, %(keys)s, %(started_states)s,
     %(create_times)s
   ) AS new (saga_id, definition, definition_hash, keys, state, create_time)
+  WHERE NOT EXISTS (SELECT FROM saga.saga_event AS old WHERE old.saga_id = new.saga_id)
   ON CONFLICT (saga_id) DO NOTHING
+), acquitted AS (
+  UPDATE saga.saga SET claims = 0
+  FROM written
+  WHERE saga.saga_id = written.saga_id AND saga.claims > 0 AND written.state IS NULL
 ), moved AS (
   UPDATE saga.saga
-  SET state = written.state, update_time = written.time, finish_time = CASE
+  SET state = written.state, update_time = written.time, claims = 0, finish_time = CASE
     WHEN written.state IN ('COMPLETED', 'COMPENSATED', 'ABANDONED') THEN written.time
   END
   FROM written

@@ -34,6 +34,7 @@ _VERB = (
     saga_inbox.c.step,
     saga_inbox.c.actor,
     saga_inbox.c.reason,
+    saga_inbox.c.revision,
 )
 _PENDING = saga_inbox.c.state == VerbState.PENDING.value
 
@@ -61,6 +62,7 @@ async def _insert(tx: AsyncConnection, verb: Verb) -> None:
         step=verb.step,
         actor=verb.actor,
         reason=verb.reason,
+        revision=verb.revision,
     )
     try:
         await tx.execute(statement.on_conflict_do_nothing())
@@ -73,12 +75,11 @@ async def _insert(tx: AsyncConnection, verb: Verb) -> None:
 async def outcome(engine: AsyncEngine, request_id: str) -> VerbOutcome | None:
     """What came of a verb so far."""
     check_texts(request_id)
-    statement = select(saga_inbox.c.state, saga_inbox.c.explanation).where(
-        saga_inbox.c.request_id == request_id
-    )
+    columns = (saga_inbox.c.state, saga_inbox.c.explanation, saga_inbox.c.revision)
+    statement = select(*columns).where(saga_inbox.c.request_id == request_id)
     async with transaction(engine) as tx:
         row = (await tx.execute(statement)).one_or_none()
-    return None if row is None else VerbOutcome(VerbState(row.state), row.explanation)
+    return None if row is None else VerbOutcome(VerbState(row[0]), *row[1:])
 
 
 async def pending(engine: AsyncEngine, lease: Lease) -> Sequence[Verb]:
@@ -136,4 +137,5 @@ def _verb(row: RowMapping) -> Verb:
         step=row["step"],
         actor=row["actor"],
         reason=row["reason"],
+        revision=row["revision"],
     )

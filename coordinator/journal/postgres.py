@@ -1,12 +1,13 @@
-"""The journal on PostgreSQL: one connection that writes, a small pool for everything else.
+"""The journal on PostgreSQL: one connection that writes, small pools for everything else.
 
     journal = PostgresJournal("postgresql://...")
     await journal.open()      # brings the database up to date
     ...
     await journal.close()
 
-What it is made of: `group_commit` writes appends by the statement in `flush`; `leases`, `sagas` and
-`inbox` are the rest of the owner's side; `reader` and `definitions` are anyone's.
+What it is made of: `group_commit` writes appends by the statement in `flush`; `leases`, `claims`,
+`sagas` and `inbox` are the rest of the owner's side; `reader` and `definitions` are anyone's;
+`purge` forgets.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from contextlib import contextmanager
 import psycopg
 
 from coordinator.core.model import SagaState
-from coordinator.journal import definitions, inbox, leases, reader, sagas
+from coordinator.journal import claims, definitions, inbox, leases, reader, sagas
 from coordinator.journal.base import (
     Append,
     AppendError,
+    Claimed,
     Entry,
     JournalUnavailable,
     Lease,
@@ -29,16 +31,19 @@ from coordinator.journal.base import (
     Verb,
     VerbOutcome,
 )
-from coordinator.journal.database import create_engine, transaction
+from coordinator.journal.database import create_engine, reach
 from coordinator.journal.group_commit import GroupCommit
+from coordinator.journal.purge import purge
+from mesh.errors import Retry
 from mesh.migrate import migrate
 
 _PACKAGE = "coordinator.journal"
 
 
 class PostgresJournal:
-    """Journal, Reader and DefinitionStore of one instance.
+    """Every port of `journal.base`, of one instance.
 
+    `pool_size` is how many sessions readers have, and as many again what owns sagas.
     `longest_wait` is how long, in seconds, a group commit may wait for more appends when many
     sagas run. It never waits by default; whether 0.001 pays is to be measured (`bench.journal`).
     """
@@ -46,8 +51,11 @@ class PostgresJournal:
     def __init__(self, dsn: str, *, longest_wait: float = 0.0, pool_size: int = 5) -> None:
         self._dsn = dsn
         self._writer = GroupCommit(dsn, longest_wait=longest_wait)
-        self._engine = create_engine(dsn, pool_size=pool_size)
-        self._lease_engine = create_engine(dsn, pool_size=1)  # never behind a slow reader
+        # Each with sessions of its own: no number of slow readers holds up a claim or a verb, and
+        # nothing at all a heartbeat.
+        self._readers = create_engine(dsn, pool_size=pool_size)
+        self._owner = create_engine(dsn, pool_size=pool_size)
+        self._heartbeat = create_engine(dsn, pool_size=1)
         self._lease: Lease | None = None
         self._lease_answered = True
 
@@ -55,23 +63,22 @@ class PostgresJournal:
         """Bring the database up to date and connect.
 
         Raises:
-            JournalUnavailable: PostgreSQL is away.
+            JournalUnavailable: PostgreSQL is away, lets nobody in, or takes no writes; says which.
         """
-        async with transaction(self._lease_engine):
-            pass  # it is there
-        await migrate(self._dsn, _PACKAGE)
+        await reach(self._dsn)
         try:
+            await migrate(self._dsn, _PACKAGE)
             await self._writer.open()
-        except psycopg.OperationalError as error:
-            raise JournalUnavailable("PostgreSQL does not answer") from error
+        except (Retry, psycopg.OperationalError) as error:
+            raise JournalUnavailable(f"PostgreSQL cannot be used: {error}") from error
 
     async def close(self) -> None:
         """Write what is queued, if PostgreSQL is there, and disconnect."""
         try:
             await self._writer.close()
         finally:
-            await self._lease_engine.dispose()
-            await self._engine.dispose()
+            for engine in (self._heartbeat, self._owner, self._readers):
+                await engine.dispose()
 
     # --- Journal --------------------------------------------------------------
 
@@ -87,34 +94,40 @@ class PostgresJournal:
     async def acquire_lease(self, instance_id: str, length_ms: int) -> Lease:
         """See `Journal.acquire_lease`."""
         with self._watching():
-            self._lease = await leases.acquire(self._lease_engine, instance_id, length_ms)
+            self._lease = await leases.acquire(self._heartbeat, instance_id, length_ms)
         return self._lease
 
     async def renew_lease(self, lease: Lease, length_ms: int) -> Lease:
         """See `Journal.renew_lease`. An instance that cannot write any more keeps no lease."""
         self._writer.check()
         with self._watching():
-            return await leases.renew(self._lease_engine, lease, length_ms)
+            return await leases.renew(self._heartbeat, lease, length_ms)
 
     async def release_lease(self, lease: Lease) -> None:
         """See `Journal.release_lease`."""
-        await leases.release(self._lease_engine, lease)
+        await leases.release(self._heartbeat, lease)
 
-    async def claim(self, lease: Lease, limit: int) -> Sequence[StoredSaga]:
+    async def claim(
+        self, lease: Lease, limit: int, *, passing_over: frozenset[str] = frozenset()
+    ) -> Claimed:
         """See `Journal.claim`."""
-        return await sagas.claim(self._engine, lease, limit)
+        return await claims.claim(self._owner, lease, limit, passing_over)
+
+    async def acquit(self, lease: Lease, saga_ids: Sequence[str]) -> None:
+        """See `Journal.acquit`."""
+        await claims.acquit(self._owner, lease, saga_ids)
 
     async def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
         """See `Journal.reload`."""
-        return await sagas.reload(self._engine, lease, saga_id)
+        return await sagas.reload(self._owner, lease, saga_id)
 
     async def pending_verbs(self, lease: Lease) -> Sequence[Verb]:
         """See `Journal.pending_verbs`."""
-        return await inbox.pending(self._engine, lease)
+        return await inbox.pending(self._owner, lease)
 
     async def refuse_verb(self, request_id: str, explanation: str) -> None:
         """See `Journal.refuse_verb`."""
-        await inbox.refuse(self._engine, self._lease, request_id, explanation)
+        await inbox.refuse(self._owner, self._lease, request_id, explanation)
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -131,11 +144,11 @@ class PostgresJournal:
 
     async def load(self, saga_id: str) -> StoredSaga | None:
         """See `Reader.load`."""
-        return await reader.load(self._engine, saga_id)
+        return await reader.load(self._readers, saga_id)
 
     async def entries(self, saga_id: str, after_revision: int, limit: int) -> Sequence[Entry]:
         """See `Reader.entries`."""
-        return await reader.entries(self._engine, saga_id, after_revision, limit)
+        return await reader.entries(self._readers, saga_id, after_revision, limit)
 
     async def list_sagas(
         self,
@@ -148,7 +161,7 @@ class PostgresJournal:
     ) -> Sequence[StoredSaga]:
         """See `Reader.list_sagas`."""
         return await reader.list_sagas(
-            self._engine,
+            self._readers,
             definition=definition,
             states=states,
             keys=keys,
@@ -156,13 +169,23 @@ class PostgresJournal:
             limit=limit,
         )
 
+    async def states(self, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
+        """See `Reader.states`."""
+        return await reader.states(self._readers, saga_ids)
+
     async def post_verb(self, verb: Verb) -> None:
         """See `Reader.post_verb`."""
-        await inbox.post(self._engine, verb)
+        await inbox.post(self._owner, verb)
 
     async def verb_outcome(self, request_id: str) -> VerbOutcome | None:
         """See `Reader.verb_outcome`."""
-        return await inbox.outcome(self._engine, request_id)
+        return await inbox.outcome(self._owner, request_id)
+
+    # --- Retention ------------------------------------------------------------
+
+    async def purge(self, *, finished_for_ms: int, limit: int) -> int:
+        """See `Retention.purge`."""
+        return await purge(self._readers, finished_for_ms=finished_for_ms, limit=limit)
 
     # --- DefinitionStore ------------------------------------------------------
 
@@ -171,7 +194,7 @@ class PostgresJournal:
     ) -> tuple[StoredDefinition, bool]:
         """See `DefinitionStore.save_definition`."""
         return await definitions.save(
-            self._engine,
+            self._owner,
             name=name,
             content_hash=content_hash,
             source=source,
@@ -180,12 +203,12 @@ class PostgresJournal:
 
     async def load_definition(self, content_hash: str) -> StoredDefinition | None:
         """See `DefinitionStore.load_definition`."""
-        return await definitions.load(self._engine, content_hash)
+        return await definitions.load(self._owner, content_hash)
 
     async def newest_definition(self, name: str) -> StoredDefinition | None:
         """See `DefinitionStore.newest_definition`."""
-        return await definitions.newest(self._engine, name)
+        return await definitions.newest(self._owner, name)
 
     async def list_definitions(self, *, after: str, limit: int) -> Sequence[StoredDefinition]:
         """See `DefinitionStore.list_definitions`."""
-        return await definitions.newest_of_each(self._engine, after=after, limit=limit)
+        return await definitions.newest_of_each(self._owner, after=after, limit=limit)

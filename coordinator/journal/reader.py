@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, tuple_
+from sqlalchemy import Select, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from coordinator.core.model import SagaState
 from coordinator.journal.base import Entry, StoredSaga
 from coordinator.journal.codec import Row, decode
 from coordinator.journal.database import snapshot, transaction
-from coordinator.journal.limits import check_page, check_saga_page, check_texts
+from coordinator.journal.limits import check_page, check_saga_ids, check_saga_page, check_texts
 from coordinator.journal.sagas import KEYS, load_one, select_events, select_sagas, stored_saga
-from coordinator.journal.tables import saga, saga_event
+from coordinator.journal.tables import one_of, saga, saga_event
 
 
 async def load(engine: AsyncEngine, saga_id: str) -> StoredSaga | None:
@@ -50,25 +50,34 @@ async def list_sagas(
 ) -> Sequence[StoredSaga]:
     """A page of sagas without entries, newest first."""
     check_saga_page(definition, keys, before, limit)
-    newest_first = (saga.c.create_time.desc(), saga.c.saga_id.desc())
-    statement = _narrow(select_sagas().order_by(*newest_first).limit(limit), states, keys)
-    if definition:
-        statement = statement.where(saga.c.definition == definition)
-    if before:
-        statement = statement.where(tuple_(saga.c.create_time, saga.c.saga_id) < before)
+    page = _page(definition, keys, before, limit)
+    if states:
+        each = [page.where(saga.c.state == state.value) for state in sorted(states, key=str)]
+        found = union_all(*each).subquery()
+        page = select(found).order_by(found.c.create_time.desc(), found.c.saga_id.desc())
     async with transaction(engine) as tx:
-        rows = (await tx.execute(statement)).mappings()
+        rows = (await tx.execute(page.limit(limit))).mappings()
         return [stored_saga(row, entries=()) for row in rows]
 
 
-def _narrow(
-    statement: Select[Any], states: frozenset[SagaState], keys: Mapping[str, str]
+def _page(
+    definition: str, keys: Mapping[str, str], before: tuple[int, str] | None, limit: int
 ) -> Select[Any]:
-    """Say it so that the partial indexes can be used."""
-    if states:
-        statement = statement.where(saga.c.state.in_(sorted(state.value for state in states)))
-        if not any(state.final for state in states):
-            statement = statement.where(saga.c.finish_time.is_(None))
+    """A page whatever their states; said so that the indexes can be used."""
+    newest_first = (saga.c.create_time.desc(), saga.c.saga_id.desc())
+    statement = select_sagas().order_by(*newest_first).limit(limit)
+    if definition:
+        statement = statement.where(saga.c.definition == definition)
     if keys:
         statement = statement.where(KEYS.contains(dict(keys)), KEYS != {})
+    if before:
+        statement = statement.where(tuple_(saga.c.create_time, saga.c.saga_id) < before)
     return statement
+
+
+async def states(engine: AsyncEngine, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
+    """The states of those sagas that exist."""
+    check_saga_ids(saga_ids)
+    statement = select(saga.c.saga_id, saga.c.state).where(one_of(saga.c.saga_id, saga_ids))
+    async with transaction(engine) as tx:
+        return {row.saga_id: SagaState(row.state) for row in await tx.execute(statement)}

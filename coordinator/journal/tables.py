@@ -13,20 +13,25 @@ Times are milliseconds since the epoch in Python and `timestamptz` on disk.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Integer,
     LargeBinary,
     MetaData,
-    Sequence,
     Table,
     Text,
+    any_,
+    literal,
 )
+from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
@@ -51,7 +56,7 @@ class Milliseconds(TypeDecorator[int]):
 
 metadata = MetaData(schema="saga")
 
-epoch_sequence = Sequence("epoch", metadata=metadata)
+epoch_sequence = DatabaseSequence("epoch", metadata=metadata)
 
 instance = Table(
     "instance",
@@ -71,8 +76,8 @@ saga = Table(
     Column("keys", JSONB, nullable=False),
     Column("owner", Text, nullable=False, comment="instance_id of the lease, for people"),
     Column("epoch", BigInteger, nullable=False, comment="of the lease that owns it"),
-    Column("claims", Integer, nullable=False, comment="since it had `claim_revision`"),
-    Column("claim_revision", Integer, nullable=False, comment="when it was claimed last"),
+    Column("claims", Integer, nullable=False, comment="since its newest event, or acquittal"),
+    Column("claim_revision", Integer, nullable=False, comment="of an older version; not used"),
     Column("create_time", Milliseconds, nullable=False),
     Column("update_time", Milliseconds, nullable=False, comment="when its state changed last"),
     Column("finish_time", Milliseconds, comment="null until its state is final"),
@@ -105,6 +110,7 @@ saga_inbox = Table(
     Column("explanation", Text, nullable=False),
     Column("create_time", Milliseconds, nullable=False),
     Column("decide_time", Milliseconds),
+    Column("revision", Integer, nullable=False, comment="that it is bound to; 0 for any"),
 )
 
 definition = Table(
@@ -117,3 +123,8 @@ definition = Table(
     Column("create_time", Milliseconds, nullable=False),
     Column("registered", BigInteger, nullable=False, comment="grows with every registration"),
 )
+
+
+def one_of(column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a text is among these, as one parameter however many they are."""
+    return column == any_(literal(list(values), ARRAY(Text)))

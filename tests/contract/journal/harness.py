@@ -66,6 +66,10 @@ class Rig(Protocol):
         """Let this lease expire and no other."""
         ...
 
+    async def damage(self, saga_id: str) -> None:
+        """Make a saga's history unreadable."""
+        ...
+
 
 class MemoryRig:
     """Instances on one `MemoryStore`, under a clock of its own."""
@@ -86,6 +90,9 @@ class MemoryRig:
             if held.epoch != lease.epoch and self._store.holds(held):
                 self._store.renew(held, LONG)
         self._now_ms += 1
+
+    async def damage(self, saga_id: str) -> None:
+        self._store.damage(saga_id)
 
 
 class PostgresRig:
@@ -113,6 +120,12 @@ class PostgresRig:
                 [lease.epoch],
             )
 
+    async def damage(self, saga_id: str) -> None:
+        async with await psycopg.AsyncConnection.connect(self._dsn) as connection:
+            await connection.execute(
+                "UPDATE saga.saga_event SET payload = '\\xff' WHERE saga_id = %s", [saga_id]
+            )
+
 
 @dataclass
 class Told:
@@ -120,21 +133,23 @@ class Told:
 
     decision: Decision
     event: Event
+    state_changed: bool = True
 
     @property
     def append(self) -> Append:
         """The newest event as an append."""
-        saga = self.decision.saga
         return Append(
-            saga=saga,
+            saga=self.decision.saga,
             event=self.event,
             commands=self.decision.commands,
-            state_changed=saga.revision == 1 or saga.state.final,
+            state_changed=self.state_changed,
         )
 
     def happens(self, event: Event) -> Append:
         """The next event as an append."""
+        before = self.decision.saga.state
         self.decision, self.event = decide(self.decision.saga, event), event
+        self.state_changed = self.decision.saga.state is not before
         return self.append
 
     def done(self, step: str) -> Append:
@@ -175,6 +190,16 @@ def finished(saga_id: str, *, at_ms: int = START_MS, **keys: str) -> list[Append
 def poisoned(append: Append) -> Append:
     """The same append with a name that no store can hold."""
     return replace(append, saga=replace(append.saga, saga_id="nul\0"))
+
+
+async def claim(
+    instance: Instance, limit: int = 10, *, passing_over: Iterable[str] = ()
+) -> list[str]:
+    """The ids of what an instance claims."""
+    claimed = await instance.journal.claim(
+        instance.lease, limit, passing_over=frozenset(passing_over)
+    )
+    return ids(claimed.sagas)
 
 
 def ids(sagas: Iterable[StoredSaga]) -> list[str]:

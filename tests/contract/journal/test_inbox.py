@@ -17,8 +17,8 @@ from coordinator.journal.base import (
 )
 from tests.contract.journal.harness import LONG, Instance, Rig, begun, finished
 
-PENDING = VerbOutcome(VerbState.PENDING)
-ACCEPTED = VerbOutcome(VerbState.ACCEPTED)
+PENDING = VerbOutcome(VerbState.PENDING, revision=1)
+ACCEPTED = VerbOutcome(VerbState.ACCEPTED, revision=1)
 
 
 def verb(request_id: str, saga_id: str = "s1") -> Verb:
@@ -29,7 +29,12 @@ def verb(request_id: str, saga_id: str = "s1") -> Verb:
         step="a",
         actor="ann",
         reason="done by hand",
+        revision=1,
     )
+
+
+def refusal(explanation: str) -> VerbOutcome:
+    return VerbOutcome(VerbState.REFUSED, explanation, revision=1)
 
 
 async def test_the_owner_is_shown_what_others_posted_oldest_first(
@@ -68,7 +73,7 @@ async def test_a_verb_is_refused_with_an_explanation(mine: Instance) -> None:
     await mine.tell(begun("s1").append)
     await mine.journal.post_verb(verb("v1"))
     await mine.journal.refuse_verb("v1", "not\0 now")
-    refused = VerbOutcome(VerbState.REFUSED, "not\N{REPLACEMENT CHARACTER} now")
+    refused = refusal("not\N{REPLACEMENT CHARACTER} now")
     assert await mine.journal.verb_outcome("v1") == refused
     assert await mine.journal.pending_verbs(mine.lease) == []
     await mine.journal.refuse_verb("v1", "asked twice")
@@ -111,7 +116,7 @@ async def test_anyone_decides_what_was_posted_for_a_finished_saga(
     assert await other.journal.pending_verbs(other.lease) == [verb("v1")]
     await other.journal.refuse_verb("v1", "it is finished")
     outcome = await other.journal.verb_outcome("v1")
-    assert outcome == VerbOutcome(VerbState.REFUSED, "it is finished")
+    assert outcome == refusal("it is finished")
 
 
 async def test_the_same_verb_again_changes_nothing(mine: Instance) -> None:
@@ -123,13 +128,17 @@ async def test_the_same_verb_again_changes_nothing(mine: Instance) -> None:
     assert (pending.actor, pending.reason) == ("a\N{REPLACEMENT CHARACTER}", "r?")
     await mine.journal.refuse_verb("v1", "no")
     await mine.journal.post_verb(soiled)
-    assert await mine.journal.verb_outcome("v1") == VerbOutcome(VerbState.REFUSED, "no")
+    assert await mine.journal.verb_outcome("v1") == refusal("no")
 
 
 async def test_an_id_belongs_to_one_verb(mine: Instance) -> None:
     await mine.tell(begun("s1").append, begun("s2").append)
     await mine.journal.post_verb(verb("v1"))
-    for otherwise in (verb("v1", "s2"), replace(verb("v1"), step="b")):
+    for otherwise in (
+        verb("v1", "s2"),
+        replace(verb("v1"), step="b"),
+        replace(verb("v1"), revision=2),
+    ):
         with pytest.raises(VerbIdReused):
             await mine.journal.post_verb(otherwise)
     assert await mine.journal.pending_verbs(mine.lease) == [verb("v1")]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from coordinator.journal.base import LeaseLost
-from tests.contract.journal.harness import LONG, Instance, Rig, begun, finished, ids
+from tests.contract.journal.harness import LONG, Instance, Rig, begun, claim, finished, ids
 
 
 async def test_nothing_is_written_without_a_lease(rig: Rig, mine: Instance) -> None:
@@ -74,7 +74,7 @@ async def test_a_released_instances_sagas_are_claimed_at_once(
     appends = finished("s1", order_id="o1")
     await mine.tell(*appends[:-1])
     await mine.journal.release_lease(mine.lease)
-    (claimed,) = await other.journal.claim(other.lease, 10)
+    (claimed,) = (await other.journal.claim(other.lease, 10)).sagas
     assert claimed == await other.journal.load("s1")
     assert [entry.event for entry in claimed.entries] == [a.event for a in appends[:-1]]
     await other.tell(appends[-1])
@@ -84,8 +84,8 @@ async def test_the_sagas_of_a_live_instance_are_not_claimed(
     mine: Instance, other: Instance
 ) -> None:
     await mine.tell(begun("s1").append)
-    assert await other.journal.claim(other.lease, 10) == []
-    assert await mine.journal.claim(mine.lease, 10) == []
+    assert await claim(other) == []
+    assert await claim(mine) == []
 
 
 async def test_a_dead_instances_sagas_are_claimed_and_it_can_write_no_more(
@@ -94,7 +94,7 @@ async def test_a_dead_instances_sagas_are_claimed_and_it_can_write_no_more(
     first, second, _ = finished("s1")
     await mine.tell(first)
     await rig.expire(mine.lease)
-    assert ids(await other.journal.claim(other.lease, 10)) == ["s1"]
+    assert await claim(other) == ["s1"]
     (error,) = await mine.write(second)
     assert isinstance(error, LeaseLost)
     await other.tell(second)
@@ -104,7 +104,7 @@ async def test_an_instance_claims_what_it_owned_under_its_former_lease(mine: Ins
     await mine.tell(begun("s1").append)
     again = await mine.journal.acquire_lease("mine", LONG)
     assert await mine.journal.reload(again, "s1") is None
-    assert ids(await mine.journal.claim(again, 10)) == ["s1"]
+    assert ids((await mine.journal.claim(again, 10)).sagas) == ["s1"]
     assert await mine.journal.reload(again, "s1") is not None
 
 
@@ -115,9 +115,9 @@ async def test_unfinished_sagas_are_claimed_oldest_first_up_to_the_limit(
     for saga_id, at_ms in (("c", 30), ("b", 20), ("a", 20), ("d", 10)):
         await mine.tell(begun(saga_id, at_ms=at_ms).append)
     await mine.journal.release_lease(mine.lease)
-    assert ids(await other.journal.claim(other.lease, 3)) == ["d", "a", "b"]
-    assert ids(await other.journal.claim(other.lease, 3)) == ["c"]
-    assert ids(await other.journal.claim(other.lease, 3)) == []
+    assert await claim(other, 3) == ["d", "a", "b"]
+    assert await claim(other, 3) == ["c"]
+    assert await claim(other, 3) == []
 
 
 async def test_who_holds_no_lease_claims_nothing(rig: Rig, mine: Instance, other: Instance) -> None:
@@ -135,28 +135,11 @@ async def test_instances_that_claim_at_once_never_share_a_saga(rig: Rig, mine: I
     claimed: list[str] = []
 
     async def claim_all(heir: Instance) -> None:
-        while sagas := await heir.journal.claim(heir.lease, 7):
-            claimed.extend(ids(sagas))
+        while sagas := await claim(heir, 7):
+            claimed.extend(sagas)
 
     await asyncio.gather(*map(claim_all, heirs))
     assert sorted(claimed) == [f"s{number:02}" for number in range(60)]
-
-
-async def test_claims_are_counted_until_the_saga_makes_progress(mine: Instance) -> None:
-    first, second, _ = finished("s1")
-    await mine.tell(first)
-
-    async def claims() -> int:
-        lease = await mine.journal.acquire_lease("mine", LONG)
-        (claimed,) = await mine.journal.claim(lease, 10)
-        return claimed.claims
-
-    assert [await claims(), await claims(), await claims()] == [1, 2, 3]
-    await mine.tell(second)
-    stored = await mine.journal.load("s1")
-    assert stored is not None
-    assert stored.claims == 0
-    assert await claims() == 1
 
 
 async def test_only_unfinished_sagas_of_this_lease_are_reloaded(

@@ -85,6 +85,19 @@ async def test_lists_are_narrowed_by_definition_state_and_keys(mine: Instance) -
     assert ids(await listed(mine, keys={"customer_id": "an"})) == []
 
 
+async def test_the_states_of_many_sagas_are_told_at_once(mine: Instance) -> None:
+    await mine.tell(begun("running").append, *finished("done"))
+    asked = ["done", "nobody", "running", "done"]
+    assert await mine.journal.states(asked) == {
+        "done": SagaState.COMPLETED,
+        "running": SagaState.RUNNING,
+    }
+    assert await mine.journal.states([]) == {}
+    assert await mine.journal.states(["nobody"] * MAX_LIMIT) == {}
+    with pytest.raises(InvalidQuery):
+        await mine.journal.states(["nobody"] * (MAX_LIMIT + 1))
+
+
 async def test_a_page_of_no_sensible_size_is_refused(mine: Instance) -> None:
     journal = mine.journal
     asked: list[Callable[[int], Awaitable[object]]] = [
@@ -92,6 +105,7 @@ async def test_a_page_of_no_sensible_size_is_refused(mine: Instance) -> None:
         lambda limit: listed(mine, limit=limit),
         lambda limit: journal.list_definitions(after="", limit=limit),
         lambda limit: journal.claim(mine.lease, limit),
+        lambda limit: journal.purge(finished_for_ms=0, limit=limit),
     ]
     for ask, limit in product(asked, [0, -1, MAX_LIMIT + 1, 2**70]):
         with pytest.raises(InvalidQuery):
@@ -122,6 +136,8 @@ async def test_a_text_that_no_row_can_have_is_refused(mine: Instance) -> None:
         lambda text: journal.post_verb(verb("v1", text)),
         lambda text: journal.refuse_verb(text, "no"),
         lambda text: journal.reload(mine.lease, text),
+        lambda text: journal.acquit(mine.lease, ["s1", text]),
+        lambda text: journal.states(["s1", text]),
         journal.load_definition,
         journal.newest_definition,
         lambda text: journal.list_definitions(after=text, limit=10),
@@ -148,6 +164,9 @@ async def test_everything_but_appending_says_when_the_store_is_away(mine: Instan
         lambda: journal.release_lease(lease),
         lambda: journal.claim(lease, 10),
         lambda: journal.reload(lease, "s1"),
+        lambda: journal.acquit(lease, ["s1"]),
+        lambda: journal.states(["s1"]),
+        lambda: journal.purge(finished_for_ms=0, limit=10),
         lambda: journal.pending_verbs(lease),
         lambda: journal.refuse_verb("v1", "no"),
         lambda: journal.load_definition("h"),

@@ -12,7 +12,7 @@ from coordinator.core.events import Started
 from coordinator.journal import group_commit
 from coordinator.journal.base import LeaseLost, RevisionConflict, Unwritable
 from coordinator.journal.postgres import PostgresJournal
-from tests.contract.journal.harness import LONG, Instance, begun, finished, ids
+from tests.contract.journal.harness import LONG, Instance, begun, claim, finished
 from tests.integration.journal.conftest import Database
 
 _TRANSACTIONS = "SELECT count(DISTINCT xmin::text), count(*) FROM saga.saga_event"
@@ -102,7 +102,7 @@ async def test_a_new_lease_waits_for_the_group_commit_under_the_last_one(
     await blocker.rollback()
     assert await told is None
     heir = await successor
-    assert ids(await heir.journal.claim(heir.lease, 10)) == ["s1"]
+    assert await claim(heir) == ["s1"]
 
 
 async def test_a_claim_waits_for_the_dead_instances_group_commit_and_sees_it(
@@ -114,13 +114,12 @@ async def test_a_claim_waits_for_the_dead_instances_group_commit_and_sees_it(
     told = mine.queue(begun("s1").append)
     await database.until_waiting("Lock")
     await database.rig.expire(mine.lease)
-    claim = asyncio.create_task(other.journal.claim(other.lease, 10))
+    claiming = asyncio.create_task(claim(other))
     await database.until_waiting("Lock", application="journal pool")
-    assert not claim.done()
+    assert not claiming.done()
     await blocker.rollback()
     assert await told is None
-    (claimed,) = await claim
-    assert claimed.saga_id == "s1"
+    assert await claiming == ["s1"]
 
 
 async def test_a_connection_cut_before_the_commit_is_followed_by_a_commit(

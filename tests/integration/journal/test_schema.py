@@ -11,7 +11,7 @@ from coordinator.journal.codec import KINDS
 from coordinator.journal.tables import metadata
 from local.until import until
 from mesh.postgres import driver_url
-from tests.contract.journal.harness import Instance, begun, finished, ids
+from tests.contract.journal.harness import Instance, begun, claim, finished, ids
 from tests.contract.journal.test_inbox import verb
 from tests.contract.journal.test_reader import listed
 from tests.integration.journal.conftest import Database
@@ -115,8 +115,8 @@ async def test_a_history_that_cannot_be_read_is_passed_over_by_claims(
         "UPDATE saga.saga_event SET payload = '\\xff' WHERE saga_id = 's1'"
     )
     other = await database.rig.join("other")
-    assert ids(await other.journal.claim(other.lease, 10)) == ["s0", "s2"]
-    assert await other.journal.claim(other.lease, 10) == []
+    assert await claim(other) == ["s0", "s2"]
+    assert await claim(other) == []
     assert await database.rows("SELECT owner FROM saga.saga WHERE saga_id = 's1'") == [("mine",)]
 
 
@@ -165,7 +165,7 @@ async def test_no_hot_statement_reads_whole_tables_however_many_sagas_are_finish
     assert ids(await listed(mine, keys={"order_id": "o7"})) == ["s7", "old-7"]
     await mine.journal.release_lease(mine.lease)
     other = await database.rig.join("other")
-    assert len(await other.journal.claim(other.lease, 50)) == 50
+    assert len(await claim(other, 50)) == 50
 
     await database.cleanup.aclose()  # sessions report what they did when they end
     assert await until(database.is_alone, seconds=20)

@@ -16,7 +16,7 @@ from coordinator.journal.base import JournalUnavailable, LeaseLost
 from coordinator.journal.postgres import PostgresJournal
 from local.ports import free_port
 from local.postgres import Postgres
-from tests.contract.journal.harness import LONG, PostgresRig, finished
+from tests.contract.journal.harness import LONG, PostgresRig, claim, finished, ids
 from tests.integration.journal.conftest import Database
 
 
@@ -103,16 +103,16 @@ async def test_a_claim_whose_commit_had_no_answer_costs_the_lease_so_that_nobody
         await dead.tell(finished("s1")[0])
         await database.rig.expire(dead.lease)
         held_back = await _await_standby(database, "nobody")
-        claiming = asyncio.create_task(mine.journal.claim(mine.lease, 10))
+        claiming = asyncio.create_task(claim(mine))
         backend = await database.until_waiting("IPC", application="journal pool")
         await admin.execute("SELECT pg_terminate_backend(%s)", [backend])
         with pytest.raises(LeaseLost):
             await claiming
         await _set_standby(admin, "")
         await held_back
-        assert await mine.journal.claim(mine.lease, 10) == []
+        assert await claim(mine) == []
         again = await mine.journal.acquire_lease("mine", LONG)
-        assert [saga.saga_id for saga in await mine.journal.claim(again, 10)] == ["s1"]
+        assert ids((await mine.journal.claim(again, 10)).sagas) == ["s1"]
 
 
 async def _await_standby(database: Database, name: str) -> asyncio.Task[None]:
