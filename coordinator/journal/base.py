@@ -129,6 +129,14 @@ class StoredSaga:
     it kills its owners. Always 0 while it is STUCK: nobody runs it, so nobody dies of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a saga runs, and where it is."""
+
+    definition_hash: str
+    state: SagaState
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
     """What a claim has found; all empty when no unfinished saga is left without an owner."""
@@ -338,8 +346,8 @@ class Reader(Protocol):
         """
         ...
 
-    async def states(self, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
-        """The states of those of up to 10,000 sagas that exist, by id."""
+    async def standings(self, saga_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """The standings of those of up to 10,000 sagas that exist, by id."""
         ...
 
     async def post_verb(self, verb: Verb) -> None:

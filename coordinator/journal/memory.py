@@ -20,6 +20,7 @@ from coordinator.journal.base import (
     JournalUnavailable,
     Lease,
     LeaseLost,
+    Standing,
     StoredDefinition,
     StoredSaga,
     Unwritable,
@@ -178,9 +179,9 @@ class MemoryJournal:
         """See `Reader.list_sagas`."""
         return self._reach().list_sagas(definition, states, keys, before, limit)
 
-    async def states(self, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
-        """See `Reader.states`."""
-        return self._reach().states(saga_ids)
+    async def standings(self, saga_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """See `Reader.standings`."""
+        return self._reach().standings(saga_ids)
 
     async def post_verb(self, verb: Verb) -> None:
         """See `Reader.post_verb`."""

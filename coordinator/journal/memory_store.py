@@ -17,6 +17,7 @@ from coordinator.journal.base import (
     Lease,
     LeaseLost,
     RevisionConflict,
+    Standing,
     StoredSaga,
     UnknownSaga,
     UnreadableHistory,
@@ -193,10 +194,11 @@ class MemoryStore:
         found.sort(key=lambda saga: (saga.created_ms, saga.saga_id), reverse=True)
         return [replace(_stored(saga), entries=()) for saga in found[:limit]]
 
-    def states(self, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
-        """The states of those sagas that exist."""
+    def standings(self, saga_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """The standings of those sagas that exist."""
         check_saga_ids(saga_ids)
-        return {name: self._sagas[name].state for name in saga_ids if name in self._sagas}
+        known = (self._sagas[name] for name in saga_ids if name in self._sagas)
+        return {saga.saga_id: Standing(saga.definition_hash, saga.state) for saga in known}
 
     def purge(self, finished_for_ms: int, limit: int) -> int:
         """Forget the oldest of the sagas that ended long ago."""

@@ -26,6 +26,7 @@ from coordinator.journal.base import (
     Entry,
     JournalUnavailable,
     Lease,
+    Standing,
     StoredDefinition,
     StoredSaga,
     Verb,
@@ -169,9 +170,9 @@ class PostgresJournal:
             limit=limit,
         )
 
-    async def states(self, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
-        """See `Reader.states`."""
-        return await reader.states(self._readers, saga_ids)
+    async def standings(self, saga_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """See `Reader.standings`."""
+        return await reader.standings(self._readers, saga_ids)
 
     async def post_verb(self, verb: Verb) -> None:
         """See `Reader.post_verb`."""

@@ -9,7 +9,7 @@ from sqlalchemy import Select, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from coordinator.core.model import SagaState
-from coordinator.journal.base import Entry, StoredSaga
+from coordinator.journal.base import Entry, Standing, StoredSaga
 from coordinator.journal.codec import Row, decode
 from coordinator.journal.database import snapshot, transaction
 from coordinator.journal.limits import check_page, check_saga_ids, check_saga_page, check_texts
@@ -75,9 +75,10 @@ def _page(
     return statement
 
 
-async def states(engine: AsyncEngine, saga_ids: Sequence[str]) -> Mapping[str, SagaState]:
-    """The states of those sagas that exist."""
+async def standings(engine: AsyncEngine, saga_ids: Sequence[str]) -> Mapping[str, Standing]:
+    """The standings of those sagas that exist."""
     check_saga_ids(saga_ids)
-    statement = select(saga.c.saga_id, saga.c.state).where(one_of(saga.c.saga_id, saga_ids))
+    columns = select(saga.c.saga_id, saga.c.definition_hash, saga.c.state)
     async with transaction(engine) as tx:
-        return {row.saga_id: SagaState(row.state) for row in await tx.execute(statement)}
+        rows = await tx.execute(columns.where(one_of(saga.c.saga_id, saga_ids)))
+        return {saga_id: Standing(hash_, SagaState(state)) for saga_id, hash_, state in rows}

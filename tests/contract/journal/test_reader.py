@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from coordinator.core.model import SagaState
-from coordinator.journal.base import InvalidQuery, JournalUnavailable, StoredSaga
+from coordinator.journal.base import InvalidQuery, JournalUnavailable, Standing, StoredSaga
 from coordinator.journal.limits import MAX_LIMIT, MAX_REVISION, MAX_TIME_MS
 from tests.contract.journal.harness import Instance, begun, finished, ids
 from tests.contract.journal.test_inbox import verb
@@ -85,17 +85,17 @@ async def test_lists_are_narrowed_by_definition_state_and_keys(mine: Instance) -
     assert ids(await listed(mine, keys={"customer_id": "an"})) == []
 
 
-async def test_the_states_of_many_sagas_are_told_at_once(mine: Instance) -> None:
+async def test_where_many_sagas_are_is_told_at_once(mine: Instance) -> None:
     await mine.tell(begun("running").append, *finished("done"))
     asked = ["done", "nobody", "running", "done"]
-    assert await mine.journal.states(asked) == {
-        "done": SagaState.COMPLETED,
-        "running": SagaState.RUNNING,
+    assert await mine.journal.standings(asked) == {
+        "done": Standing("story-1", SagaState.COMPLETED),
+        "running": Standing("story-1", SagaState.RUNNING),
     }
-    assert await mine.journal.states([]) == {}
-    assert await mine.journal.states(["nobody"] * MAX_LIMIT) == {}
+    assert await mine.journal.standings([]) == {}
+    assert await mine.journal.standings(["nobody"] * MAX_LIMIT) == {}
     with pytest.raises(InvalidQuery):
-        await mine.journal.states(["nobody"] * (MAX_LIMIT + 1))
+        await mine.journal.standings(["nobody"] * (MAX_LIMIT + 1))
 
 
 async def test_a_page_of_no_sensible_size_is_refused(mine: Instance) -> None:
@@ -137,7 +137,7 @@ async def test_a_text_that_no_row_can_have_is_refused(mine: Instance) -> None:
         lambda text: journal.refuse_verb(text, "no"),
         lambda text: journal.reload(mine.lease, text),
         lambda text: journal.acquit(mine.lease, ["s1", text]),
-        lambda text: journal.states(["s1", text]),
+        lambda text: journal.standings(["s1", text]),
         journal.load_definition,
         journal.newest_definition,
         lambda text: journal.list_definitions(after=text, limit=10),
@@ -165,7 +165,7 @@ async def test_everything_but_appending_says_when_the_store_is_away(mine: Instan
         lambda: journal.claim(lease, 10),
         lambda: journal.reload(lease, "s1"),
         lambda: journal.acquit(lease, ["s1"]),
-        lambda: journal.states(["s1"]),
+        lambda: journal.standings(["s1"]),
         lambda: journal.purge(finished_for_ms=0, limit=10),
         lambda: journal.pending_verbs(lease),
         lambda: journal.refuse_verb("v1", "no"),
