@@ -27,6 +27,7 @@ from coordinator.journal.postgres import PostgresJournal
 from coordinator.participants.addresses import parse_participants
 from coordinator.participants.grpc import GrpcParticipants
 from coordinator.participants.reflection import ReflectedContracts, ServedTwice
+from coordinator.retention import Purging
 from coordinator.routing import Routing
 from coordinator.settings import Settings
 from coordinator.shipped import ShippedDefinitions
@@ -98,12 +99,13 @@ async def _serve(
     server.add_service(saga_pb2_grpc.add_SagaServiceServicer_to_server, sagas)
     routing = Routing(contracts, participants.route)
     shipped = ShippedDefinitions(registry, settings.definitions_dir)
+    purging = Purging(journal, days=settings.retention_days, purged=metrics.purged)
     await routing.refresh()
     with serving(metrics, host=settings.grpc_host, port=settings.console_port):
         async with asyncio.TaskGroup() as tasks:
             duties = [
                 tasks.create_task(duty)
-                for duty in (engine.run(), routing.run(), shipped.register())
+                for duty in (engine.run(), routing.run(), shipped.register(), purging.run())
             ]
             await server.run()
             await engine.drain()

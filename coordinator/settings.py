@@ -47,6 +47,12 @@ class Settings(ServiceSettings):
     max_sagas: int = Field(
         default=100_000, ge=1, description="sagas in memory above which no new one is started"
     )
+    retention_days: float = Field(
+        default=30,
+        ge=1,
+        le=36_500,
+        description="how long a finished saga is kept, and its id refused to another",
+    )
 
     @field_validator("participants")
     @classmethod

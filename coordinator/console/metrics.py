@@ -27,6 +27,11 @@ class Metrics:
             ("state",),
             registry=self.registry,
         )
+        self._purged = Counter(
+            "saga_purged",
+            "Finished sagas that this instance has deleted after their retention.",
+            registry=self.registry,
+        )
 
     def attempt(self, direction: Direction, outcome: str) -> None:
         """One answer: DONE, or the kind of failure."""
@@ -35,6 +40,10 @@ class Metrics:
     def ended(self, state: SagaState) -> None:
         """One saga reached a final state, or STUCK."""
         self._ended.labels(state.value).inc()
+
+    def purged(self, count: int) -> None:
+        """So many finished sagas were deleted."""
+        self._purged.inc(count)
 
     def gauge(self, name: str, words: str, read: Callable[[], float]) -> None:
         """Show a number that is read when somebody asks."""
