@@ -118,10 +118,14 @@ docs-check: setup
 
 # --- tests ------------------------------------------------------------------
 
-## test: every test there is to run on this machine
+# A worker for each core, but no more than four: each has databases of its own.
+PARALLEL := -n auto --maxprocesses 4
+
+## test: every test there is to run on this machine; chaos wants it for itself
 .PHONY: test
 test: setup $(if $(shell command -v go),$(GRPCURL))
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(PARALLEL) --ignore tests/chaos
+	@$(if $(wildcard tests/chaos),$(BIN)/pytest tests/chaos)
 
 ## test/unit: the pure tests, in seconds
 .PHONY: test/unit
@@ -141,12 +145,22 @@ test/integration: setup
 ## simulate: SEEDS=n simulated worlds (20,000), or one again with its trace: SEED=n
 .PHONY: simulate
 simulate: setup
-	@SEEDS=$(or $(SEEDS),20000) $(if $(SEED),SEED=$(SEED)) $(BIN)/pytest tests/simulation -k promise
+	@SEEDS=$(or $(SEEDS),20000) $(if $(SEED),SEED=$(SEED)) $(BIN)/pytest $(PARALLEL) tests/simulation -k promise
 
 ## e2e: real processes, public API and grpcurl
 .PHONY: e2e
 e2e: setup $(if $(shell command -v go),$(GRPCURL))
 	@$(BIN)/pytest tests/e2e
+
+## chaos: MINUTES=n of faults under orders (1), with SEED=n and RATE=orders a second
+.PHONY: chaos
+chaos: setup
+	@$(LEASH) $(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),1) --rate $(or $(RATE),5) $(if $(SEED),--seed $(SEED))
+
+## chaos/check: the history in FOLDER=..., checked again
+.PHONY: chaos/check
+chaos/check: setup
+	@$(BIN)/python -m tests.chaos --check $(FOLDER)
 
 # --- run --------------------------------------------------------------------
 

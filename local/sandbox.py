@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,9 @@ class Sandbox:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    async def charges(self, saga_id: str) -> list[Charge]:
-        """What was taken and given back for a saga, by the provider's own ledger."""
-        books = await self._get(f"ledger?saga_id={saga_id}")
+    async def charges(self, saga_id: str = "") -> list[Charge]:
+        """What was taken and given back for a saga, or for all, by the provider's own ledger."""
+        books = await self._get(f"ledger?saga_id={saga_id}" if saga_id else "ledger")
         return [
             Charge(saga_id=line["saga_id"], captured=line["captured"], refunded=line["refunded"])
             for line in books["payments"]
@@ -35,8 +36,11 @@ class Sandbox:
 
     async def slow_down(self, latency_ms: int) -> None:
         """Let every request wait so long before it has any effect; 0 for no wait."""
+        await self.switch({"latency_ms": latency_ms})
+
+    async def switch(self, switches: Mapping[str, object]) -> None:
+        """Set its switches as its `/_sandbox/switches` takes them; what is left out is off."""
         async with httpx.AsyncClient() as client:
-            switches = {"latency_ms": latency_ms}
             answer = await client.put(f"{self._url}/_sandbox/switches", json=switches)
             answer.raise_for_status()
 

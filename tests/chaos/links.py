@@ -32,6 +32,11 @@ class Links:
         """The link from a client to a server."""
         return self._links[name]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all links."""
+        return tuple(self._links)
+
     async def __aenter__(self) -> Self:
         for link in self._links.values():
             await self._exit.enter_async_context(link)
