@@ -1,4 +1,4 @@
-"""The business API of stock: set it, read it, list it."""
+"""The business API of stock: set it, read it, list it, ship it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing_extensions import override
 from inventory_svc import paging
 from inventory_svc.store import Stock, StockStore
 from inventory_svc.validation import list_stock_violations, set_stock_violations
+from mesh.barrier.mongo_shipping import Shipping
 from mesh.errors import NotFound
 from mesh.paging import size
 from mesh.validation import refuse_if_any, text_violations
@@ -16,8 +17,9 @@ from protos.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
     """Answers InventoryService."""
 
-    def __init__(self, store: StockStore) -> None:
+    def __init__(self, store: StockStore, shipping: Shipping) -> None:
         self._store = store
+        self._shipping = shipping
 
     @override
     async def SetStock(
@@ -63,6 +65,26 @@ class InventoryService(inventory_pb2_grpc.InventoryServiceServicer):
         return inventory_pb2.ListStockResponse(
             stock=map(_to_proto, page),
             next_page_token=paging.make_token(page[-1].product_id) if more else "",
+        )
+
+    @override
+    async def ShipStock(
+        self, request: inventory_pb2.ShipStockRequest, context: object
+    ) -> inventory_pb2.ShipStockResponse:
+        """Record that what is held for an order has left; the warehouse asks, after it has shipped.
+
+        Raises:
+            InvalidRequest: order_id.
+            NotFound: RESERVATION_NOT_FOUND.
+            NotNow: STOCK_NOT_RESERVED.
+        """
+        refuse_if_any(text_violations("order_id", request.order_id))
+        shipped = await self._shipping.ship(request.order_id)
+        return inventory_pb2.ShipStockResponse(
+            items=[
+                inventory_pb2.StockItem(product_id=product, quantity=quantity)
+                for product, quantity in sorted(shipped.items())
+            ]
         )
 
     async def _existing(self, product_id: str) -> Stock:

@@ -33,6 +33,10 @@ class ReserveStock(
             quantities[item.product_id] += item.quantity
         return quantities
 
+    def held_for(self, request: inventory_pb2.ReserveStockRequest) -> str:
+        """The order, by which ShipStock asks for it."""
+        return request.order_id
+
     def response(
         self, call: StepCall, request: inventory_pb2.ReserveStockRequest
     ) -> inventory_pb2.ReserveStockResponse:

@@ -5,6 +5,8 @@
 
         def quantities(self, request):
             return {"apple": 3}
+        def held_for(self, request):
+            return request.order_id
         def response(self, call, request):
             return ReserveStockResponse(reservation_id=call.key)
         def rejection(self, shortage):
@@ -39,6 +41,7 @@ from mesh.barrier.mongo_operations import (
     BARRIER,
     Delete,
     Find,
+    FindHeldFor,
     FindStates,
     Insert,
     Operation,
@@ -73,6 +76,10 @@ class Reservation(ABC, Generic[RequestT, ResponseT]):
         Raises:
             InvalidRequest: there is no sense in it; nothing is stored.
         """
+
+    @abstractmethod
+    def held_for(self, request: RequestT) -> str:
+        """Whatever it is held for, such as an order: `Shipping.ship` finds it by this."""
 
     @abstractmethod
     def response(self, call: StepCall, request: RequestT) -> ResponseT:
@@ -142,6 +149,9 @@ class MongoStore:
             case FindStates(ids):
                 found = self.database[BARRIER].find({"_id": {"$in": list(ids)}}, {"state": 1})
                 return {record["_id"]: record["state"] async for record in found}
+            case FindHeldFor(held_for):
+                cursor = self.database[BARRIER].find({"held_for": held_for}, {"_id": 1})
+                return [record["_id"] async for record in cursor.sort("_id", 1)]
             case Delete(collection, where):
                 return (await self.database[collection].delete_one(where)).deleted_count == 1
             case unknown:
@@ -191,6 +201,7 @@ class _GuardedReservation:
         return Demand(
             call=call,
             items=items,
+            held_for=self._step.held_for(request),
             request_sha256=fingerprint(request),
             response=canonical(response),
             rejection=lambda shortage: freeze(self._step.rejection(shortage), self.types),

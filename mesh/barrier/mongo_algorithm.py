@@ -16,6 +16,7 @@ Four rules make that safe:
     Compensate  nothing -> COMPENSATED
                 DOING | DONE | REJECTING -> COMPENSATING -> COMPENSATED  (give back in between)
                 REJECTED -> COMPENSATED
+    Ship        DONE -> SHIPPING -> SHIPPED    (take out in between; see `mongo_shipping.py`)
 
 An update that matched nothing proves nothing, as the answer to an earlier one may be lost: a
 read follows it. A network error ends the attempt where it is, as a crash would.
@@ -51,11 +52,12 @@ from mesh.barrier.rules import (
     thaw,
 )
 from mesh.clock import Clock
+from mesh.errors import NotNow
 from mesh.step import StepCall
 
 
 class State(StrEnum):
-    """Where B is: the states of every barrier, and REJECTING, which only several writes need."""
+    """Where B is: the states of every barrier, and those that only stock in many places needs."""
 
     DOING = "DOING"
     DONE = "DONE"
@@ -64,6 +66,9 @@ class State(StrEnum):
     REJECTED = "REJECTED"
     COMPENSATING = "COMPENSATING"
     COMPENSATED = "COMPENSATED"
+    SHIPPING = "SHIPPING"
+    """Shipped for good, but not everything is out of the books yet."""
+    SHIPPED = "SHIPPED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class Demand:
     call: StepCall
     items: Mapping[str, int]
     """Quantity by product, all of them above 0."""
+    held_for: str
     request_sha256: bytes
     response: bytes
     rejection: Callable[[Shortage], bytes]
@@ -121,7 +127,7 @@ class Algorithm:
                 case State.REJECTING:
                     yield from self._give_all_back(record)
                     record = yield from self._move(call, record, State.REJECTED)
-                case State.DONE:
+                case State.DONE | State.SHIPPING | State.SHIPPED:
                     return bytes(record["response"])
                 case State.REJECTED:
                     raise thaw(record["rejection"])
@@ -135,6 +141,7 @@ class Algorithm:
 
         Raises:
             RecordMissing: the Do was `answered`, but there is no record of it.
+            NotNow: `STOCK_ALREADY_SHIPPED`; nothing can be given back any more.
         """
         tombstone = {"_id": call.key, "state": State.COMPENSATED, "items": []}
         record = yield from self._read(call) if answered else self._open(call, tombstone)
@@ -149,6 +156,8 @@ class Algorithm:
                     record = yield from self._move(call, record, State.COMPENSATED)
                 case State.COMPENSATED:
                     return
+                case State.SHIPPING | State.SHIPPED:
+                    raise already_shipped(call)
                 case unknown:
                     assert_never(unknown)
 
@@ -226,8 +235,19 @@ def _doing(demand: Demand) -> Document:
         "_id": demand.call.key,
         "state": State.DOING,
         "items": [{"product": name, "quantity": n} for name, n in sorted(demand.items.items())],
+        "held_for": demand.held_for,
         "request_sha256": demand.request_sha256,
     }
+
+
+def already_shipped(call: StepCall) -> NotNow:
+    """The refusal to give back what has left."""
+    return NotNow(
+        "STOCK_ALREADY_SHIPPED",
+        f"what step {call.key} held has been shipped and cannot be given back",
+        state=State.SHIPPED,
+        allowed=[State.DOING, State.DONE, State.REJECTED, State.COMPENSATED],
+    )
 
 
 def _key_state(stock: Document | None, key: str) -> KeyState | None:

@@ -1,7 +1,7 @@
 """What the MongoDB barrier stores, and the few operations it does so with.
 
     barrier  {_id: "<saga_id>:<step>", service, state, time_ms, items: [{product, quantity}],
-              request_sha256, response | rejection}
+              held_for, request_sha256, response | rejection}
     stock    {_id: "<product>", available, reserved,
               reservations: {"<saga_id>:<step>": {state, quantity, time_ms}}}
 
@@ -64,6 +64,13 @@ class FindStates:
 
 
 @dataclass(frozen=True, slots=True)
+class FindHeldFor:
+    """The _id of each barrier document with this `held_for`, in their order."""
+
+    held_for: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Remove the one document that `where` describes; True if there was one."""
 
@@ -71,7 +78,7 @@ class Delete:
     where: Document
 
 
-Operation: TypeAlias = Insert | Update | Find | FindStates | Delete
+Operation: TypeAlias = Insert | Update | Find | FindStates | FindHeldFor | Delete
 
 Script: TypeAlias = Generator[Operation, Any, T]
 """A procedure that yields one operation at a time, is sent its result, and returns a T."""
@@ -82,7 +89,7 @@ class KeyState(StrEnum):
 
     HELD = "HELD"
     RELEASED = "RELEASED"
-    """Given back, or refused in advance: no Do can hold this product any more."""
+    """Given back, shipped, or refused in advance: no Do can hold this product any more."""
 
 
 def hold(key: str, product: str, quantity: int, now_ms: int) -> Update:
@@ -121,13 +128,16 @@ def refuse_in_advance(key: str, product: str, now_ms: int) -> Update:
     )
 
 
-def consume(key: str, product: str, quantity: int) -> Update:
-    """Take what this key holds out of the books, for it can never be given back any more."""
+def take_out(key: str, product: str, quantity: int, now_ms: int) -> Update:
+    """Take the quantity out of the books, if this key holds it; it is never available again."""
     path = f"reservations.{key}"
     return Update(
         STOCK,
         {"_id": product, f"{path}.state": KeyState.HELD},
-        {"$inc": {"reserved": -quantity}, "$unset": {path: ""}},
+        {
+            "$inc": {"reserved": -quantity},
+            "$set": {f"{path}.state": KeyState.RELEASED, f"{path}.time_ms": now_ms},
+        },
     )
 
 

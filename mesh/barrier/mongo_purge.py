@@ -5,19 +5,20 @@ A stock document carries a key for every reservation that ever asked for it; 20,
 and barrier records last, when they are too old to matter:
 
     REJECTED, COMPENSATED           after 30 days, with whatever tombstones they still have
-    DONE                            after the retention time; what is still held then is consumed
-    DOING, REJECTING, COMPENSATING  never: they are somebody's open business
+    DONE, SHIPPED                   after the retention time; what is still held then is shipped
+    DOING, REJECTING,
+    COMPENSATING, SHIPPING          never: they are somebody's open business
 
 A Do that was paused for more than that hour may still hold stock that nobody gives back. The sweep
-finds such a key by its record, which is missing, REJECTED or COMPENSATED, and gives it back: none
-of these ever becomes DONE again, so it cannot hit a reservation that counts.
+finds such a key by its record, which is missing, REJECTED, COMPENSATED or SHIPPED, and gives it
+back: none of these ever becomes DONE again, so it cannot hit a reservation that counts.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
@@ -35,10 +36,10 @@ from mesh.barrier.mongo_operations import (
     FindStates,
     KeyState,
     Script,
-    consume,
     forget,
     give_back,
     remove_empty_room,
+    take_out,
 )
 from mesh.clock import Clock, wall_clock_ms
 from mesh.errors import Retry
@@ -46,6 +47,7 @@ from mesh.errors import Retry
 TOMBSTONE_RETENTION = timedelta(hours=1)
 SETTLED_RETENTION = timedelta(days=30)
 _BATCH = 100
+_HOLDS_NOTHING = (None, State.REJECTED, State.COMPENSATED, State.SHIPPED)
 _log = structlog.stdlib.get_logger()
 
 
@@ -68,7 +70,7 @@ def tidy_product(product: str, now_ms: int) -> Script[Tidied]:
     for keys in _batches(_keys(stock, KeyState.HELD)):
         states = yield FindStates(keys)
         for key in keys:
-            if states.get(key) in (None, State.REJECTED, State.COMPENSATED):
+            if states.get(key) in _HOLDS_NOTHING:
                 quantity = stock["reservations"][key]["quantity"]
                 tidied.swept += yield give_back(key, product, quantity, now_ms)
     old_ms = now_ms - _ms(TOMBSTONE_RETENTION)
@@ -85,11 +87,9 @@ def purge_record(record: Document, now_ms: int) -> Script[bool]:
     key = record["_id"]
     for item in record["items"]:
         product, quantity = item["product"], item["quantity"]
-        if record["state"] == State.DONE:
-            yield consume(key, product, quantity)
-        else:
-            yield give_back(key, product, quantity, now_ms)
-            yield forget([key], product)
+        release = take_out if record["state"] == State.DONE else give_back
+        yield release(key, product, quantity, now_ms)
+        yield forget([key], product)
     unchanged = {"_id": key, "state": record["state"], "time_ms": record["time_ms"]}
     deleted: bool = yield Delete(BARRIER, unchanged)
     return deleted
@@ -100,19 +100,25 @@ async def purging(
     database: Database, *, done_retention: timedelta, every: timedelta = timedelta(minutes=10)
 ) -> AsyncIterator[None]:
     """Tidy in the background while the block runs."""
+    ended = asyncio.Event()
+    purge = MongoPurge(database, done_retention)
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(_run_regularly(MongoPurge(database, done_retention), every))
+        task = tasks.create_task(_run_regularly(purge, every, ended))
         yield
+        # Both: before Python 3.12 a cancellation that meets the end of a send gets lost in pymongo.
+        ended.set()
         task.cancel()
 
 
-async def _run_regularly(purge: MongoPurge, every: timedelta) -> None:
-    while True:
+async def _run_regularly(purge: MongoPurge, every: timedelta, ended: asyncio.Event) -> None:
+    while not ended.is_set():
         try:
             await purge.run()
         except (Retry, PyMongoError) as error:
             _log.warning("barrier.purge_failed", error=type(error).__name__)
-        await asyncio.sleep(every.total_seconds())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every.total_seconds()):
+                await ended.wait()
 
 
 class MongoPurge:
@@ -132,6 +138,7 @@ class MongoPurge:
             State.REJECTED: SETTLED_RETENTION,
             State.COMPENSATED: SETTLED_RETENTION,
             State.DONE: done_retention,
+            State.SHIPPED: done_retention,
         }
 
     async def run(self) -> Tidied:
@@ -142,6 +149,7 @@ class MongoPurge:
         """
         with database_errors():
             await self._barrier.create_index([("state", 1), ("time_ms", 1)])
+            await self._barrier.create_index("held_for")
             total = Tidied()
             async for product in self._products():
                 tidied = await self._store.run(tidy_product(product, self._clock()))

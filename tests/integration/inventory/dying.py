@@ -19,6 +19,7 @@ from pymongo.monitoring import (
 
 from inventory_svc.steps import ReserveStock
 from mesh.barrier.mongo import MongoBarrier
+from mesh.barrier.mongo_shipping import Shipping
 from mesh.errors import Rejected
 from mesh.step import StepCall
 from protos.inventory.v1 import inventory_pb2
@@ -27,7 +28,7 @@ from tests.integration.inventory.warehouse import Items, reserve
 
 _OPERATIONS = {"insert", "update", "find"}
 
-Direction = Literal["do", "compensate"]
+Deed = Literal["do", "compensate", "ship"]
 Moment = Literal["before", "after"]
 
 
@@ -35,10 +36,11 @@ Moment = Literal["before", "after"]
 class DoomedAttempt:
     """One attempt, and when to die in it: before an operation is sent, or after its answer."""
 
-    direction: Direction
+    deed: Deed
     uri: str
     database: str
     saga_id: str
+    order_id: str
     items: Items
     moment: Moment
     operation: int
@@ -79,17 +81,21 @@ def _live(attempt: DoomedAttempt) -> None:
 
 async def _make(attempt: DoomedAttempt) -> None:
     call = StepCall(saga_id=attempt.saga_id, step="reserve_stock")
-    request = reserve(attempt.items)
+    request = reserve(attempt.items, attempt.order_id)
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
         attempt.uri,
         retryWrites=False,
         event_listeners=[_Killer(attempt.moment, attempt.operation)],
     )
     async with client:
-        reserve_stock = MongoBarrier(client[attempt.database]).guard(ReserveStock())
-        if attempt.direction == "compensate":
-            compensation = inventory_pb2.ReserveStockCompensation(request=request)
-            await reserve_stock.compensate(call, compensation)
-            return
-        with suppress(Rejected):
-            await reserve_stock.do(call, request)
+        database = client[attempt.database]
+        reserve_stock = MongoBarrier(database).guard(ReserveStock())
+        match attempt.deed:
+            case "do":
+                with suppress(Rejected):
+                    await reserve_stock.do(call, request)
+            case "compensate":
+                compensation = inventory_pb2.ReserveStockCompensation(request=request)
+                await reserve_stock.compensate(call, compensation)
+            case "ship":
+                await Shipping(database).ship(attempt.order_id)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.integration.inventory.dying import Direction, DoomedAttempt, Moment
+from tests.integration.inventory.dying import Deed, DoomedAttempt, Moment
 from tests.integration.inventory.warehouse import Items, Warehouse
 from tests.refusals import refused
 
 MOMENTS = pytest.mark.parametrize("moment", ["before", "after"])
 
-Deaths = Callable[[Direction, Moment, int], AsyncIterator["Order"]]
+Deaths = Callable[[Deed, Moment, int], AsyncIterator["Order"]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Order:
 
     saga_id: str
     warehouse: Warehouse
+
+    @property
+    def order_id(self) -> str:
+        return f"order of {self.saga_id}"
 
     @property
     def items(self) -> Items:
@@ -37,7 +41,7 @@ class Order:
         await self.warehouse.fill(dict(zip(names, stock, strict=True)))
 
     async def do(self) -> None:
-        await self.warehouse.do(self.saga_id, self.items)
+        await self.warehouse.do(self.saga_id, self.items, self.order_id)
 
     async def compensate(self) -> None:
         await self.warehouse.compensate(self.saga_id, self.items)
@@ -52,17 +56,18 @@ class Order:
 def deaths(warehouse: Warehouse, mongodb_uri: str) -> Deaths:
     """Attempts that die, each one operation later than the last, until one lives to its end."""
 
-    async def die(direction: Direction, moment: Moment, third: int) -> AsyncIterator[Order]:
+    async def die(deed: Deed, moment: Moment, third: int) -> AsyncIterator[Order]:
         for operation in itertools.count(1):
             order = Order(f"saga-{operation}", warehouse)
             await order.fill(10, 10, third)
-            if direction == "compensate":
+            if deed != "do":
                 await order.do()
             doomed = DoomedAttempt(
-                direction=direction,
+                deed=deed,
                 uri=mongodb_uri,
                 database=warehouse.database.name,
                 saga_id=order.saga_id,
+                order_id=order.order_id,
                 items=order.items,
                 moment=moment,
                 operation=operation,
@@ -106,7 +111,7 @@ async def test_a_do_killed_while_it_rejects_has_decided_or_not_and_never_half(
     outcomes = []
     async for order in deaths("do", moment, 2):
         await order.fill(10)
-        outcomes.append(await order.warehouse.outcome(order.saga_id, order.items))
+        outcomes.append(await order.warehouse.outcome(order.saga_id, order.items, order.order_id))
         held = [1, 2, 3] if outcomes[-1] == "done" else [0, 0, 0]
         assert await order.reserved() == held
     assert outcomes == ["done"] * undecided + ["rejected"] * (11 - undecided)
@@ -122,3 +127,16 @@ async def test_a_compensate_killed_anywhere_is_finished_by_the_next_one(
         await order.compensate()
         assert await order.reserved() == [0, 0, 0]
     assert operations == 7
+
+
+@MOMENTS
+async def test_a_shipment_killed_anywhere_is_finished_by_the_next_one(
+    deaths: Deaths, moment: Moment
+) -> None:
+    operations = 0
+    async for order in deaths("ship", moment, 10):
+        operations += 1
+        await order.warehouse.ship(order.order_id)
+        stock = await order.warehouse.stock()
+        assert [stock[name] for name, _ in order.items] == [(9, 0), (8, 0), (7, 0)]
+    assert operations == 9

@@ -12,18 +12,19 @@ from mesh.barrier.mongo_operations import (
     STOCK,
     Delete,
     Find,
+    FindHeldFor,
     FindStates,
     Insert,
     Operation,
     Script,
     Update,
-    consume,
     forget,
     give_back,
     hold,
     refuse_in_advance,
     remove_empty_room,
     room_for_tombstones,
+    take_out,
 )
 from tests.unit.mongo_barrier.documents import Database, perform
 
@@ -42,17 +43,20 @@ def any_operation(chance: random.Random) -> Operation:
         give_back(key, product, quantity, time_ms),
         refuse_in_advance(key, product, time_ms),
         room_for_tombstones(product),
-        consume(key, product, quantity),
+        take_out(key, product, quantity, time_ms),
         forget([key], product),
         forget(KEYS, product),
         remove_empty_room(product),
         Update(STOCK, {"_id": product}, {"$set": {"available": quantity}}),
-        Insert(BARRIER, {**known, "items": [item], "request_sha256": b"\0\xff'\""}),
+        Insert(
+            BARRIER, {**known, "items": [item], "held_for": product, "request_sha256": b"\0\xff'\""}
+        ),
         Update(BARRIER, known, {"$set": {"state": state, "response": b"\0", "time_ms": time_ms}}),
         Delete(BARRIER, known),
         Find(BARRIER, key),
         Find(STOCK, product),
         FindStates(KEYS),
+        FindHeldFor(product),
     ]
     return chance.choice(operations)
 
@@ -75,4 +79,4 @@ async def test_the_model_and_the_store_answer_alike(mongodb_uri: str, mongo_data
             model, expected = perform(model, operation)
             assert await one(operation, store) == expected, operation
             results.add((type(operation), bool(expected)))
-    assert len(results) == 10, "every operation has worked and has failed"
+    assert len(results) == 12, "every operation has worked and has failed"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
-from google.protobuf.message import Message
 from pymongo import AsyncMongoClient
 from structlog.testing import capture_logs
 
@@ -18,6 +17,7 @@ from inventory_svc.steps import ReserveStock
 from inventory_svc.store import StockStore, ready
 from mesh.barrier.mongo import MongoBarrier
 from mesh.barrier.mongo_purge import purging
+from mesh.barrier.mongo_shipping import Shipping
 from mesh.errors import Retry
 from mesh.step import GuardedStep, StepCall
 from protos.inventory.v1 import inventory_pb2
@@ -29,8 +29,7 @@ ORDER = reserve([("apple", 1), ("pear", 2)])
 
 YEAR = timedelta(days=365)
 
-YEAR = timedelta(days=365)
-
+T = TypeVar("T")
 Client = AsyncMongoClient[dict[str, Any]]
 
 
@@ -57,7 +56,12 @@ def reserve_stock(client: Client, mongo_database: str) -> GuardedStep:
     return MongoBarrier(client[mongo_database]).guard(ReserveStock())
 
 
-async def insist(ask: Callable[[], Awaitable[Message]]) -> Message:
+@pytest.fixture
+def shipping(client: Client, mongo_database: str) -> Shipping:
+    return Shipping(client[mongo_database])
+
+
+async def insist(ask: Callable[[], Awaitable[T]]) -> T:
     """Ask as the coordinator does, until there is an answer."""
     while True:
         try:
@@ -98,11 +102,29 @@ async def test_a_compensate_whose_write_was_not_answered_gives_back_once(
     assert [(it.available, it.reserved) for it in await store.page("", 9)] == [(5, 0), (5, 0)]
 
 
+@pytest.mark.parametrize("writes_answered", range(4))
+async def test_a_shipment_whose_write_was_not_answered_leaves_once(
+    wire: Wire,
+    store: StockStore,
+    shipping: Shipping,
+    reserve_stock: GuardedStep,
+    writes_answered: int,
+) -> None:
+    for product in ("apple", "pear"):
+        await store.set_available(product, 5)
+    await insist(lambda: reserve_stock.do(CALL, ORDER))
+    wire.lose_answer_to, wire.after = "update", writes_answered
+
+    assert await insist(lambda: shipping.ship("order-1")) == {"apple": 1, "pear": 2}
+    assert not wire.lose_answer_to, "the answer was lost"
+    assert [(it.available, it.reserved) for it in await store.page("", 9)] == [(4, 0), (3, 0)]
+
+
 async def test_while_the_database_is_away_everybody_is_asked_to_come_back(
-    wire: Wire, client: Client, store: StockStore, reserve_stock: GuardedStep
+    wire: Wire, client: Client, store: StockStore, shipping: Shipping, reserve_stock: GuardedStep
 ) -> None:
     await store.set_available("apple", 5)
-    service = InventoryService(store)
+    service = InventoryService(store, shipping)
     wire.is_cut = True
 
     with pytest.raises(Retry):

@@ -10,6 +10,8 @@ from inventory_svc.steps import ReserveStock
 from mesh.barrier.mongo import MongoBarrier
 from mesh.barrier.mongo_operations import hold
 from mesh.barrier.mongo_purge import MongoPurge, Tidied, purging
+from mesh.barrier.mongo_shipping import Shipping
+from mesh.errors import NotNow
 from mesh.step import GuardedStep, StepCall
 from protos.inventory.v1 import inventory_pb2
 from tests.integration.inventory.warehouse import Warehouse, reserve
@@ -137,7 +139,7 @@ async def test_open_business_is_never_purged(
     await warehouse.fill({"apple": 10, "pear": 10})
     await step.do(saga(1), REQUEST)
     barrier = warehouse.database.barrier
-    for state in ("DOING", "REJECTING", "COMPENSATING"):
+    for state in ("DOING", "REJECTING", "COMPENSATING", "SHIPPING"):
         await barrier.update_one({"_id": saga(1).key}, {"$set": {"state": state}})
         days.now += 1_000
         assert await purge.run() == Tidied()
@@ -203,3 +205,36 @@ async def test_the_purge_runs_in_the_background_of_the_service(
     async with purging(database, done_retention=timedelta(days=400), every=timedelta(0)):
         while await warehouse.keys("apple") or await warehouse.record("saga-1"):
             pass
+
+
+async def test_what_was_shipped_is_known_as_long_as_its_step_could_be_compensated(
+    warehouse: Warehouse, step: GuardedStep, purge: MongoPurge, days: Days
+) -> None:
+    await warehouse.fill({"apple": 10, "pear": 10})
+    await step.do(saga(1), REQUEST)
+    await Shipping(warehouse.database, clock=days).ship("order-1")
+
+    days.now = 399
+    assert await purge.run() == Tidied(tombstones=2)
+    with pytest.raises(NotNow, match="has been shipped"):
+        await compensate(step, saga(1))
+    days.now = 401
+    assert await purge.run() == Tidied(records=1)
+
+    assert await warehouse.stock() == {"apple": (8, 0), "pear": (7, 0)}
+
+
+async def test_what_a_do_holds_that_was_paused_until_long_after_it_was_shipped_is_given_back(
+    warehouse: Warehouse, step: GuardedStep, purge: MongoPurge, days: Days
+) -> None:
+    await warehouse.fill({"apple": 10, "pear": 10})
+    await step.do(saga(1), REQUEST)
+    await Shipping(warehouse.database, clock=days).ship("order-1")
+    days.now = 1
+    await purge.run()
+    late = hold(saga(1).key, "apple", 2, days())
+    assert (await warehouse.database.stock.update_one(late.where, late.change)).matched_count == 1
+
+    assert await purge.run() == Tidied(swept=1)
+
+    assert await warehouse.stock() == {"apple": (8, 0), "pear": (7, 0)}

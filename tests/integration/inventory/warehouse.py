@@ -15,6 +15,7 @@ from inventory_svc.steps import ReserveStock
 from inventory_svc.store import StockStore, connect
 from mesh.barrier.mongo import Database, MongoBarrier
 from mesh.barrier.mongo_operations import BARRIER, STOCK
+from mesh.barrier.mongo_shipping import Shipping
 from mesh.server import Server
 from protos.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 
@@ -34,14 +35,16 @@ class Warehouse:
             request = inventory_pb2.SetStockRequest(product_id=product, available=available)
             await self.service.SetStock(request)
 
-    async def do(self, saga_id: str, items: Items) -> inventory_pb2.ReserveStockResponse:
-        call = self.reserve_stock.Do(reserve(items), metadata=step(saga_id))
+    async def do(
+        self, saga_id: str, items: Items, order_id: str = "order-1"
+    ) -> inventory_pb2.ReserveStockResponse:
+        call = self.reserve_stock.Do(reserve(items, order_id), metadata=step(saga_id))
         response: inventory_pb2.ReserveStockResponse = await call
         return response
 
-    async def outcome(self, saga_id: str, items: Items) -> str:
+    async def outcome(self, saga_id: str, items: Items, order_id: str = "order-1") -> str:
         """Trailing `saga-outcome` of a Do; empty when it has none."""
-        call = self.reserve_stock.Do(reserve(items), metadata=step(saga_id))
+        call = self.reserve_stock.Do(reserve(items, order_id), metadata=step(saga_id))
         expected = {grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION}
         assert await call.code() in expected
         return str(dict(await call.trailing_metadata()).get("saga-outcome", ""))
@@ -49,6 +52,12 @@ class Warehouse:
     async def compensate(self, saga_id: str, items: Items) -> None:
         request = inventory_pb2.ReserveStockCompensation(request=reserve(items))
         await self.reserve_stock.Compensate(request, metadata=step(saga_id))
+
+    async def ship(self, order_id: str = "order-1") -> dict[str, int]:
+        """What has left, by product."""
+        request = inventory_pb2.ShipStockRequest(order_id=order_id)
+        answer = await self.service.ShipStock(request)
+        return {item.product_id: item.quantity for item in answer.items}
 
     async def stock(self) -> dict[str, tuple[int, int]]:
         """Available and reserved, by product."""
@@ -68,9 +77,9 @@ def step(saga_id: str) -> tuple[tuple[str, str], ...]:
     return (("saga-id", saga_id), ("saga-step", "reserve_stock"))
 
 
-def reserve(items: Items) -> inventory_pb2.ReserveStockRequest:
+def reserve(items: Items, order_id: str = "order-1") -> inventory_pb2.ReserveStockRequest:
     return inventory_pb2.ReserveStockRequest(
-        order_id="order-1",
+        order_id=order_id,
         items=[inventory_pb2.StockItem(product_id=name, quantity=number) for name, number in items],
     )
 
@@ -85,7 +94,7 @@ async def open_warehouse(uri: str, database_name: str) -> AsyncIterator[Warehous
         server = Server(settings)
         server.add_service(
             inventory_pb2_grpc.add_InventoryServiceServicer_to_server,
-            InventoryService(StockStore(database)),
+            InventoryService(StockStore(database), Shipping(database)),
         )
         server.add_step(MongoBarrier(database).guard(ReserveStock()))
         await server.start()

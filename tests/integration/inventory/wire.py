@@ -20,6 +20,8 @@ class Wire:
         """Close every connection as soon as something is sent on it."""
         self.lose_answer_to = ""
         """Let the next such command through, then close its connection instead of answering."""
+        self.after = 0
+        """How many such commands are answered before that."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client."""
@@ -38,8 +40,12 @@ class Wire:
             to_server[1].close()
 
     def _loses(self, request: bytes) -> bool:
-        lost = bool(self.lose_answer_to) and self.lose_answer_to.encode() + b"\0" in request
-        self.lose_answer_to = "" if lost else self.lose_answer_to
+        if not self.lose_answer_to or self.lose_answer_to.encode() + b"\0" not in request:
+            return False
+        self.after -= 1
+        lost = self.after < 0
+        if lost:
+            self.lose_answer_to, self.after = "", 0
         return lost
 
     async def _ask(

@@ -15,6 +15,7 @@ from mesh.barrier.mongo_operations import (
     Delete,
     Document,
     Find,
+    FindHeldFor,
     FindStates,
     Insert,
     Operation,
@@ -32,6 +33,9 @@ def perform(database: Database, operation: Operation) -> tuple[Database, Any]:
         case FindStates(ids):
             found = {id_: database.get((BARRIER, id_)) for id_ in ids}
             return database, {id_: record["state"] for id_, record in found.items() if record}
+        case FindHeldFor(held_for):
+            records = (r for (name, _), r in database.items() if name == BARRIER)
+            return database, sorted(r["_id"] for r in records if r.get("held_for") == held_for)
         case Insert() | Update() | Delete():
             after = _written(database, operation)
             return (database, False) if after is None else (after, True)

@@ -16,6 +16,7 @@ from mesh.barrier.mongo_operations import (
     Update,
     give_back,
     hold,
+    take_out,
 )
 from mesh.step import StepCall
 
@@ -114,6 +115,24 @@ class HoldsAgain(Algorithm):
         if (yield Update(STOCK, known, held.change)):
             return KeyState.HELD
         return Shortage(product, quantity, 0)
+
+
+def takes_out_without_a_tombstone(key: str, product: str, quantity: int, now_ms: int) -> Update:
+    """Shipping removes the key, as there is nothing to give back any more."""
+    taken = take_out(key, product, quantity, now_ms)
+    change = {"$inc": taken.change["$inc"], "$unset": {f"reservations.{key}": ""}}
+    return Update(STOCK, taken.where, change)
+
+
+def takes_out_whatever_is_there(key: str, product: str, quantity: int, now_ms: int) -> Update:
+    """Trusts that nobody has taken it out before."""
+    taken = take_out(key, product, quantity, now_ms)
+    return Update(STOCK, {"_id": product}, taken.change)
+
+
+def ships_without_comparing(key: str, source: State, target: State, now_ms: int) -> Update:
+    """It read DONE a moment ago."""
+    return Update(BARRIER, {"_id": key}, {"$set": {"state": target, "time_ms": now_ms}})
 
 
 class Lines(Mapping[str, int]):

@@ -16,7 +16,19 @@ from tests.unit.mongo_barrier.explorer import World
 from tests.unit.mongo_barrier.unrolled import Answer, MakeScript
 
 CALL = StepCall(saga_id="s", step="r")
-EXPECTED = {"DONE", "REJECTED", "OK", "STEP_ALREADY_COMPENSATED", "Tidied"}
+ORDER_ID = "order-1"
+EXPECTED = {
+    "DONE",
+    "REJECTED",
+    "OK",
+    "STEP_ALREADY_COMPENSATED",
+    "Tidied",
+    "SHIPPED",
+    "STOCK_NOT_RESERVED",
+    "RESERVATION_NOT_FOUND",
+    "STOCK_ALREADY_SHIPPED",
+}
+_GONE = {State.SHIPPING, State.SHIPPED}
 
 SERVICE = inventory_pb2.DESCRIPTOR.services_by_name["ReserveStock"].full_name
 _TYPES = StepTypes.of(SERVICE)
@@ -30,6 +42,7 @@ def demand(items: Mapping[str, int], *, response: bytes = b"held") -> Demand:
     return Demand(
         call=CALL,
         items=items,
+        held_for=ORDER_ID,
         request_sha256=b"sha",
         response=response,
         rejection=_frozen,
@@ -66,12 +79,19 @@ def _stock(product: str, available: int) -> Document:
 
 
 def conserved(database: Database) -> object:
-    """Available and reserved together, by product; nothing counts as none."""
+    """Available, reserved and shipped together, by product; nothing counts as none."""
+    shipped = _state(database) in _GONE
     return {
-        id_: stock.get("available", 0) + stock["reserved"]
+        id_: stock.get("available", 0) + stock["reserved"] + (_released(stock) if shipped else 0)
         for (name, id_), stock in database.items()
         if name == STOCK and ("available" in stock or stock["reserved"])
     }
+
+
+def _released(stock: Document) -> int:
+    """What keys of this product held once, and hold no more."""
+    keys = stock["reservations"].values()
+    return sum(key["quantity"] for key in keys if key["state"] == KeyState.RELEASED)
 
 
 def broken_promise(items: Mapping[str, int], database: Database, answers: Sequence[Answer]) -> str:
@@ -85,9 +105,12 @@ def broken_promise(items: Mapping[str, int], database: Database, answers: Sequen
         "stock is oversold": any(_available(database, product) < 0 for product in items),
         "DONE was answered, but not everything is held": "DONE" in words
         and held != items
-        and state not in {State.COMPENSATING, State.COMPENSATED},
+        and state not in {State.COMPENSATING, State.COMPENSATED, *_GONE},
         "REJECTED was answered, but something is held": "REJECTED" in words and held,
         "OK was answered, but something is held": "OK" in words and held,
+        "SHIPPED was answered, but something is held": "SHIPPED" in words and held,
+        "goods were shipped and given back": "OK" in words
+        and words & {"SHIPPED", "STOCK_ALREADY_SHIPPED"},
     }
     return "; ".join(text for text, found in faults.items() if found)
 
@@ -95,7 +118,7 @@ def broken_promise(items: Mapping[str, int], database: Database, answers: Sequen
 def lie(items: Mapping[str, int], database: Database) -> str:
     """What is stored that is not so; empty when nothing."""
     held, state = _held(database), _state(database)
-    nothing_held = state in {State.REJECTED, State.COMPENSATED}
+    nothing_held = state in {State.REJECTED, State.COMPENSATED, State.SHIPPED}
     faults = {
         "reserved is not what the keys hold": _reserved(database) != held,
         "the record says DONE, but not everything is held": state == State.DONE and held != items,

@@ -8,6 +8,7 @@ nothing is lost by it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import GeneratorType
@@ -25,7 +26,7 @@ class Answer:
     """What an actor's client was told."""
 
     word: str
-    """DONE with a response, OK, REJECTED, the reason of another refusal, or what else came out."""
+    """DONE with a response, OK, REJECTED, SHIPPED, a refusal's reason, or what else came out."""
     response: bytes = b""
 
 
@@ -106,5 +107,7 @@ def _answer(value: object) -> Answer:
             return Answer("OK")
         case bytes():
             return Answer("DONE", value)
+        case Counter():
+            return Answer("SHIPPED")
         case _:
             return Answer(type(value).__name__)
