@@ -13,7 +13,13 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from coordinator.core.transitions import LEGAL_VERBS, SAGA_TRANSITIONS, STEP_TRANSITIONS
+from coordinator.core.model import SagaState
+from coordinator.core.transitions import (
+    LEGAL_VERBS,
+    ONE_WAY_VERBS,
+    SAGA_TRANSITIONS,
+    STEP_TRANSITIONS,
+)
 
 State = TypeVar("State", bound=Enum)
 Trigger = TypeVar("Trigger", bound=Enum)
@@ -55,12 +61,16 @@ def arrows(table: Mapping[State, Mapping[Trigger, State]]) -> Iterable[str]:
             yield f"    {state.value} --> [*]"
 
 
+def verbs_of(state: SagaState) -> Iterable[str]:
+    """The verbs that are legal in a state; where both directions are possible, in which."""
+    for verb in LEGAL_VERBS[state]:
+        one_way = state is SagaState.STUCK and verb in ONE_WAY_VERBS
+        yield f"{verb} ({ONE_WAY_VERBS[verb]})" if one_way else verb
+
+
 def page() -> str:
     """The whole document."""
-    verbs = (
-        f"| {state.value} | {', '.join(sorted(legal)) or 'none'} |"
-        for state, legal in LEGAL_VERBS.items()
-    )
+    verbs = (f"| {state.value} | {', '.join(verbs_of(state)) or 'none'} |" for state in LEGAL_VERBS)
     return PAGE.format(
         saga="\n".join(arrows(SAGA_TRANSITIONS)),
         step="\n".join(arrows(STEP_TRANSITIONS)),

@@ -87,31 +87,38 @@ def _rejected(progress: StepProgress, event: StepRejected) -> StepProgress:
 
 def _failed(progress: StepProgress, event: AttemptFailed) -> StepProgress:
     undoing = event.direction is Direction.COMPENSATE
-    hopeless = undoing and event.failure.kind is not FailureKind.UNKNOWN
     return replace(
         progress,
         state=next_step_state(progress.state, StepTrigger.FAILED),
         call=None,
         failure=event.failure,
         spent=progress.spent + 1,
-        hopeless=progress.hopeless + hopeless,
+        hopeless=progress.hopeless + _is_hopeless(event),
         span_id=progress.span_id if undoing else event.span_id,
     )
 
 
+def _is_hopeless(event: AttemptFailed) -> bool:
+    """Whether no retry cures it. (A Do that is refused is no failed attempt but a rejection.)"""
+    return event.failure.kind is not FailureKind.UNKNOWN
+
+
 def _apply_failure(saga: Saga, failed: StepProgress, event: AttemptFailed) -> Saga:
     saga = with_progress(saga, event.step, failed)
+    undoing = event.direction is Direction.COMPENSATE
+    if saga.failure is not None and not undoing:
+        return saga  # the Do was awaited after the abort, and will be compensated
+    if failed.hopeless >= retry.HOPELESS_LIMIT:
+        return halt(saga, event.failure)
     if not _is_spent(saga, failed, event):
         return saga
-    if event.direction is Direction.COMPENSATE:
-        return halt(saga, event.failure)
-    return abort(saga, event.failure)
+    return halt(saga, event.failure) if undoing else abort(saga, event.failure)
 
 
 def _is_spent(saga: Saga, progress: StepProgress, event: AttemptFailed) -> bool:
     step = step_of(saga, event.step)
     undoing = event.direction is Direction.COMPENSATE
-    return progress.hopeless >= retry.HOPELESS_LIMIT or retry.is_spent(
+    return retry.is_spent(
         step.compensation_retry if undoing else step.retry,
         failed=progress.spent,
         since_ms=progress.since_ms,

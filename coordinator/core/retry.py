@@ -10,7 +10,8 @@ from __future__ import annotations
 from coordinator.core.model import FailureKind, RetryPolicy
 
 HOPELESS_LIMIT = 3
-"""A Compensate that fails this often for a reason that no retry cures makes the saga STUCK."""
+"""A step that fails this often for a reason that no retry cures makes the saga STUCK, forward when
+its participant is misconfigured, backward also when it refuses to undo."""
 
 _LARGEST_EXPONENT = 64
 

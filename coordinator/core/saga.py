@@ -22,7 +22,7 @@ class StepProgress:
     spent: int = 0
     """Attempts of the present direction that failed since `since_ms`."""
     hopeless: int = 0
-    """Of those, failures that no retry can cure (Compensate only; STUCK at three)."""
+    """Of those, failures that no retry can cure; STUCK at three."""
     call: Call | None = None
     """The newest attempt's command while it has no answer; None when nothing is outstanding."""
     request: bytes = b""

@@ -14,8 +14,9 @@ because an attempt that fails is followed by another.
 
 A saga goes forward (RUNNING) until every step is DONE (COMPLETED), or until it aborts
 (COMPENSATING). The abort is final: from there it ends COMPENSATED, once no step is left that may
-have happened. STUCK is a halt in either direction; it ends by an operator's word alone. Which
-direction it halted in is not in the state: a saga that aborted has a `failure`.
+have happened. STUCK is a halt in either direction; it ends by an operator's word alone, never by
+time: a deadline that passes meanwhile aborts the saga when somebody lets it go on. Which direction
+it halted in is not in the state: a saga that aborted has a `failure`, and cannot abort again.
 
 What is deliberately absent: an arrow from COMPENSATING to RUNNING (the abort is final), from a
 final state to anywhere, from REJECTED to COMPENSATING (there is proof of no effect), and any arrow
@@ -51,6 +52,7 @@ class SagaTrigger(Enum):
     ABORT = "rejection, budget spent, cancel or deadline"
     ALL_UNDONE = "no step may have happened"
     HALT = "cannot go on by itself"
+    CANCEL = "cancelled before an abort"
     RESUME_FORWARD = "retried before an abort"
     RESUME_BACKWARD = "retried or skipped after an abort"
     ABANDON = "abandoned"
@@ -95,6 +97,7 @@ SAGA_TRANSITIONS: Mapping[SagaState, Mapping[SagaTrigger, SagaState]] = {
         SagaTrigger.HALT: SagaState.STUCK,
     },
     SagaState.STUCK: {
+        SagaTrigger.CANCEL: SagaState.COMPENSATING,
         SagaTrigger.RESUME_FORWARD: SagaState.RUNNING,
         SagaTrigger.RESUME_BACKWARD: SagaState.COMPENSATING,
         SagaTrigger.ABANDON: SagaState.ABANDONED,
@@ -107,15 +110,18 @@ SAGA_TRANSITIONS: Mapping[SagaState, Mapping[SagaTrigger, SagaState]] = {
 MAY_HAVE_HAPPENED = frozenset({StepState.DOING, StepState.DONE, StepState.COMPENSATING})
 """States of a step whose effect may be there: what a saga must undo before it is COMPENSATED."""
 
-LEGAL_VERBS: Mapping[SagaState, frozenset[str]] = {
-    SagaState.RUNNING: frozenset({"CANCEL"}),
-    SagaState.COMPENSATING: frozenset(),
-    SagaState.STUCK: frozenset({"RETRY", "SKIP", "ABANDON"}),
-    SagaState.COMPLETED: frozenset(),
-    SagaState.COMPENSATED: frozenset(),
-    SagaState.ABANDONED: frozenset(),
+LEGAL_VERBS: Mapping[SagaState, tuple[str, ...]] = {
+    SagaState.RUNNING: ("CANCEL",),
+    SagaState.COMPENSATING: (),
+    SagaState.STUCK: ("CANCEL", "RETRY", "SKIP", "ABANDON"),
+    SagaState.COMPLETED: (),
+    SagaState.COMPENSATED: (),
+    SagaState.ABANDONED: (),
 }
-"""What operators and clients may ask of a saga in each state."""
+"""What operators and clients may ask of a saga in each state, within `ONE_WAY_VERBS`."""
+
+ONE_WAY_VERBS: Mapping[str, str] = {"CANCEL": "before an abort", "SKIP": "after an abort"}
+"""Verbs that are legal in one direction only: nothing aborts twice, nothing is undone forward."""
 
 
 class IllegalEvent(Exception):

@@ -9,6 +9,7 @@ from coordinator.core.events import Abandoned, Aborted, Retried, StepSkipped, St
 from coordinator.core.model import Failure, SagaState
 from coordinator.core.saga import Saga, progress_of, with_progress
 from coordinator.core.transitions import (
+    LEGAL_VERBS,
     IllegalEvent,
     SagaTrigger,
     StepTrigger,
@@ -19,6 +20,12 @@ from coordinator.core.transitions import (
 Word: TypeAlias = Aborted | Stuck | Retried | StepSkipped | Abandoned
 
 
+def legal_verbs(saga: Saga) -> tuple[str, ...]:
+    """What operators and clients may ask of a saga now, such as CANCEL."""
+    barred = "CANCEL" if saga.failure is not None else "SKIP"
+    return tuple(verb for verb in LEGAL_VERBS[saga.state] if verb != barred)
+
+
 def apply_word(saga: Saga, event: Word) -> Saga:
     """Return the saga after a word, before what its steps then add up to.
 
@@ -27,8 +34,8 @@ def apply_word(saga: Saga, event: Word) -> Saga:
     """
     match event:
         case Aborted():
-            if saga.state is not SagaState.RUNNING:
-                raise IllegalEvent(f"a saga that is {saga.state.value}: abort")
+            if saga.failure is not None:
+                raise IllegalEvent(f"a saga that is {saga.state.value} and was aborted: abort")
             return _forget_calls(abort(saga, event.failure), keep=event.awaited)
         case Stuck():
             return halt(saga, event.failure)
@@ -46,8 +53,9 @@ def abort(saga: Saga, failure: Failure) -> Saga:
     """Return the saga on its way back."""
     if saga.failure is not None:
         return saga  # the first abort counts
-    state = next_saga_state(saga.state, SagaTrigger.ABORT)
-    return replace(saga, state=state, failure=failure)
+    trigger = SagaTrigger.CANCEL if saga.state is SagaState.STUCK else SagaTrigger.ABORT
+    state = next_saga_state(saga.state, trigger)
+    return replace(saga, state=state, failure=failure, stuck=None)
 
 
 def halt(saga: Saga, failure: Failure) -> Saga:

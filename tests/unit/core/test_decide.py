@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coordinator.core.compensation import compensation_bytes
-from coordinator.core.decide import recover, start
-from coordinator.core.events import AttemptFailed, Started, StepRejected
+from coordinator.core.decide import decide, recover, start
+from coordinator.core.events import (
+    Abandoned,
+    Aborted,
+    AttemptFailed,
+    Event,
+    Retried,
+    Started,
+    StepRejected,
+    StepSkipped,
+)
 from coordinator.core.model import (
     Direction,
+    Failure,
     FailureKind,
     RequestNotBuildable,
     SagaState,
@@ -14,12 +26,22 @@ from coordinator.core.model import (
 )
 from coordinator.core.saga import open_steps, progress_of
 from coordinator.core.transitions import IllegalEvent, StaleAnswer
+from coordinator.core.words import legal_verbs
 from protos.inventory.v1.inventory_pb2 import (
     ReserveStockCompensation,
     ReserveStockRequest,
     ReserveStockResponse,
 )
-from tests.builders import Story, definition, given
+from tests.builders import POLICY, Story, definition, given
+
+
+def with_budget(attempts: int, *steps: str) -> Story:
+    """A saga whose Dos may be tried this often."""
+    story = given(*steps)
+    patient = replace(POLICY, max_attempts=attempts)
+    chosen = tuple(replace(step, retry=patient) for step in story.saga.definition.steps)
+    story.saga = replace(story.saga, definition=replace(story.saga.definition, steps=chosen))
+    return story
 
 
 def test_a_saga_starts_by_calling_its_first_step() -> None:
@@ -95,6 +117,38 @@ def test_a_hopeless_compensation_is_stuck_after_three_tries(kind: FailureKind) -
     assert saga.failed("a", kind=kind).state is SagaState.STUCK
 
 
+def test_a_misconfigured_participant_makes_a_saga_stuck_before_its_budget_aborts_it() -> None:
+    saga = with_budget(5, "a", "b").done("a")
+    for _ in range(2):
+        assert saga.failed("b", kind=FailureKind.MISCONFIGURED).state is SagaState.RUNNING
+    saga.failed("b", kind=FailureKind.MISCONFIGURED)
+    assert (saga.state, saga.calls, saga.saga.failure) == (SagaState.STUCK, [], None)
+    assert saga.steps() == "DONE DOING"
+
+
+def test_a_retried_saga_has_three_more_tries_at_a_misconfigured_participant() -> None:
+    saga = with_budget(5, "a")
+    for _ in range(3):
+        saga.failed("a", kind=FailureKind.MISCONFIGURED)
+    assert saga.retried().calls == ["DO a 4"]
+    for _ in range(2):
+        assert saga.failed("a", kind=FailureKind.MISCONFIGURED).state is SagaState.RUNNING
+    assert saga.failed("a", kind=FailureKind.MISCONFIGURED).state is SagaState.STUCK
+
+
+def test_silence_spends_the_budget_and_aborts_whatever_else_went_wrong() -> None:
+    saga = given("a").failed("a", kind=FailureKind.MISCONFIGURED).failed("a")
+    assert saga.failed("a", kind=FailureKind.MISCONFIGURED).state is SagaState.COMPENSATING
+
+
+def test_an_awaited_do_that_nobody_serves_is_compensated_all_the_same() -> None:
+    saga = with_budget(5, "a")
+    for _ in range(2):
+        saga.failed("a", kind=FailureKind.MISCONFIGURED)
+    saga.cancelled(awaited="a").failed("a", kind=FailureKind.MISCONFIGURED)
+    assert (saga.state, saga.calls) == (SagaState.COMPENSATING, ["COMPENSATE a 1"])
+
+
 def test_a_retried_saga_goes_on_backward_with_fresh_budgets() -> None:
     saga = given("a", "b").done("a").rejected("b")
     for _ in range(4):
@@ -117,6 +171,30 @@ def test_a_skipped_step_is_not_compensated_and_the_others_are() -> None:
     assert saga.skipped("b").calls == ["COMPENSATE a 1"]
     assert saga.compensated("a").state is SagaState.COMPENSATED
     assert saga.steps() == "COMPENSATED SKIPPED REJECTED"
+
+
+def test_the_last_step_skipped_ends_the_saga() -> None:
+    saga = given("a", "b").done("a").rejected("b")
+    for _ in range(4):
+        saga.failed("a")
+    assert saga.skipped("a").state is SagaState.COMPENSATED
+
+
+@pytest.mark.parametrize("step", ["b", "c", "d", "nonsense"])
+def test_only_a_step_that_may_have_happened_can_be_skipped(step: str) -> None:
+    saga = given("a", "b", "c", "d").done("a").done("b").rejected("c").compensated("b")
+    for _ in range(4):
+        saga.failed("a")
+    before = saga.saga
+    with pytest.raises(IllegalEvent):
+        saga.skipped(step)
+    assert saga.saga is before
+
+
+def test_nothing_can_be_skipped_while_the_saga_goes_on_by_itself() -> None:
+    saga = given("a", "b").done("a").rejected("b")
+    with pytest.raises(IllegalEvent):
+        saga.skipped("a")
 
 
 def test_nothing_can_be_skipped_before_the_abort() -> None:
@@ -165,6 +243,52 @@ def test_a_cancel_after_the_last_step_is_refused() -> None:
     saga = given("a").done("a")
     with pytest.raises(IllegalEvent):
         saga.cancelled()
+
+
+def test_a_saga_stuck_on_its_way_forward_can_be_cancelled_and_is_undone() -> None:
+    saga = given("a", "b").done("a").stuck().cancelled()
+    assert (saga.state, saga.calls) == (SagaState.COMPENSATING, ["COMPENSATE b 1"])
+    assert saga.saga.stuck is None
+    assert saga.compensated("b").compensated("a").state is SagaState.COMPENSATED
+
+
+def test_a_saga_stuck_on_its_way_back_cannot_be_cancelled_again() -> None:
+    saga = given("a", "b").done("a").rejected("b").stuck()
+    with pytest.raises(IllegalEvent):
+        saga.cancelled()
+    assert saga.state is SagaState.STUCK
+
+
+@pytest.mark.parametrize(
+    ("story", "legal"),
+    [
+        (given("a"), ("CANCEL",)),
+        (given("a").stuck(), ("CANCEL", "RETRY", "ABANDON")),
+        (given("a").stuck().retried(), ("CANCEL",)),
+        (given("a").cancelled(awaited="a"), ()),
+        (given("a").cancelled(awaited="a").stuck(), ("RETRY", "SKIP", "ABANDON")),
+        (given("a").done("a"), ()),
+        (given("a").rejected("a"), ()),
+        (given("a").stuck().abandoned(), ()),
+    ],
+)
+def test_the_verbs_said_to_be_legal_are_the_ones_that_are_accepted(
+    story: Story, legal: tuple[str, ...]
+) -> None:
+    assert legal_verbs(story.saga) == legal
+    told = Failure(kind=FailureKind.REFUSED, code="CANCELLED", reason="SAGA_CANCELLED")
+    events: dict[str, Event] = {
+        "CANCEL": Aborted(time_ms=9, failure=told),
+        "RETRY": Retried(time_ms=9, actor="ann", note="why"),
+        "SKIP": StepSkipped(time_ms=9, step="a", actor="ann", note="why"),
+        "ABANDON": Abandoned(time_ms=9, actor="ann", note="why"),
+    }
+    for verb, event in events.items():
+        if verb in legal:
+            decide(story.saga, event)
+        else:
+            with pytest.raises(IllegalEvent):
+                decide(story.saga, event)
 
 
 def test_a_second_cancel_is_refused() -> None:
@@ -217,6 +341,7 @@ def test_a_later_request_that_cannot_be_built_rejects_that_step_and_undoes_the_r
         given("a", "b").done("a").rejected("b").failed("a").compensated("a"),
         given("a", "b").done("a").cancelled(awaited="b"),
         given("a", "b").done("a").stuck().retried(),
+        given("a", "b").done("a").stuck().cancelled(),
         given("a", "b", broken=frozenset("b")).done("a"),
     ],
 )

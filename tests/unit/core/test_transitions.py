@@ -17,7 +17,7 @@ from coordinator.core.transitions import (
     next_step_state,
 )
 
-# The truth, written a second time by hand: state, then what each trigger leads to.
+# The truth, written a second time by hand: what each trigger leads to in each state.
 STEP_TRUTH = """
               DO_DECIDED DONE REJECTED FAILED       COMPENSATE_DECIDED COMPENSATED SKIPPED
 PENDING       DOING      -    REJECTED -            -                  -           -
@@ -30,23 +30,25 @@ SKIPPED       -          -    -        -            -                  -        
 """
 
 SAGA_TRUTH = """
-              ALL_DONE  ABORT        ALL_UNDONE  HALT  RESUME_FORWARD RESUME_BACKWARD ABANDON
-RUNNING       COMPLETED COMPENSATING -           STUCK -              -               -
-COMPENSATING  -         -            COMPENSATED STUCK -              -               -
-STUCK         -         -            -           -     RUNNING        COMPENSATING    ABANDONED
-COMPLETED     -         -            -           -     -              -               -
-COMPENSATED   -         -            -           -     -              -               -
-ABANDONED     -         -            -           -     -              -               -
+                RUNNING      COMPENSATING STUCK        COMPLETED COMPENSATED ABANDONED
+ALL_DONE        COMPLETED    -            -            -         -           -
+ABORT           COMPENSATING -            -            -         -           -
+ALL_UNDONE      -            COMPENSATED  -            -         -           -
+HALT            STUCK        STUCK        -            -         -           -
+CANCEL          -            -            COMPENSATING -         -           -
+RESUME_FORWARD  -            -            RUNNING      -         -           -
+RESUME_BACKWARD -            -            COMPENSATING -         -           -
+ABANDON         -            -            ABANDONED    -         -           -
 """
 
 
 def cells(truth: str) -> dict[tuple[str, str], str]:
     header, *rows = truth.strip().splitlines()
-    triggers = header.split()
+    columns = header.split()
     table = {}
     for row in rows:
-        state, *targets = row.split()
-        table.update({(state, t): to for t, to in zip(triggers, targets, strict=True)})
+        name, *targets = row.split()
+        table.update({(name, c): to for c, to in zip(columns, targets, strict=True)})
     return table
 
 
@@ -66,7 +68,7 @@ def test_the_saga_table_is_the_truth_in_every_cell() -> None:
     truth = cells(SAGA_TRUTH)
     assert len(truth) == len(SagaState) * len(SagaTrigger)
     for state, trigger in itertools.product(SagaState, SagaTrigger):
-        expected = truth[state.name, trigger.name]
+        expected = truth[trigger.name, state.name]
         if expected == "-":
             with pytest.raises(IllegalEvent):
                 next_saga_state(state, trigger)

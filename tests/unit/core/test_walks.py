@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 
 import pytest
@@ -29,14 +29,21 @@ from coordinator.core.events import (
     StepRejected,
 )
 from coordinator.core.evolve import replay
-from coordinator.core.model import Definition, Direction, Failure, FailureKind, SagaState
+from coordinator.core.model import (
+    Definition,
+    Direction,
+    Failure,
+    FailureKind,
+    RetryPolicy,
+    SagaState,
+)
 from coordinator.core.saga import Saga
 from coordinator.core.transitions import IllegalEvent, StaleAnswer
 from tests.builders import definition
 
 WALKS = 100_000
 BATCHES = 10
-DEFINITIONS = [definition(*"abcd"[:size]) for size in (1, 2, 3, 4)]
+PATIENT = RetryPolicy(max_attempts=6)
 CANCELLED = Failure(kind=FailureKind.REFUSED, code="CANCELLED", reason="SAGA_CANCELLED")
 SILENCE = Failure(kind=FailureKind.UNKNOWN, code="DEADLINE_EXCEEDED", reason="NO_ANSWER")
 
@@ -75,6 +82,8 @@ class Walk:
     participants: Participants
     saga: Saga
     history: list[tuple[Event, tuple[Call, ...]]]
+    unserved: frozenset[str]
+    """Steps whose participant is badly configured, and often answers so."""
     requests: list[Call] = field(default_factory=list)
     answers: list[tuple[Call, str]] = field(default_factory=list)
     waiting: list[Call] = field(default_factory=list)
@@ -92,7 +101,7 @@ class Walk:
 
     def _step(self) -> None:
         if self.saga.state is SagaState.STUCK:
-            self._happens(Retried(time_ms=self._time(), actor="ann", note="go on"))
+            self._decide_for_it()
             return
         dice = self.chance.random()
         if dice < 0.44 and self.requests:
@@ -105,6 +114,12 @@ class Walk:
             self._crash()
         elif self.saga.state is SagaState.RUNNING:
             self._cancel()
+
+    def _decide_for_it(self) -> None:
+        if self.saga.failure is None and self.chance.random() < 0.3:
+            self._cancel()
+        else:
+            self._happens(Retried(time_ms=self._time(), actor="ann", note="go on"))
 
     def _end(self) -> None:
         while not self.saga.state.final:  # the weather clears: everything is delivered in order
@@ -129,6 +144,9 @@ class Walk:
         if fate < 0.20:
             self.answers.append((call, "REFUSED"))  # a proxy says no in the participant's name
             return
+        if call.step in self.unserved and fate < 0.70:
+            self.answers.append((call, "MISCONFIGURED"))
+            return
         answer = self.participants.serve(call)
         if fate < 0.85:
             self.answers.append((call, answer))
@@ -150,9 +168,9 @@ class Walk:
             return StepDone(
                 time_ms=self._time(), step=call.step, attempt=call.attempt, response=b"ok"
             )
-        kind = FailureKind.REJECTED if answer == "REJECTED" else FailureKind.REFUSED
+        kind = FailureKind(answer)
         told = Failure(kind=kind, code="FAILED_PRECONDITION", reason=answer, step=call.step)
-        if call.direction is Direction.DO:
+        if call.direction is Direction.DO and kind is not FailureKind.MISCONFIGURED:
             return StepRejected(
                 time_ms=self._time(), step=call.step, attempt=call.attempt, failure=told
             )
@@ -204,13 +222,23 @@ class Walk:
         self.waiting.extend(calls)
 
 
+def patient(story: Definition) -> Definition:
+    """The same with a Do budget that a few misconfigured attempts do not spend."""
+    return replace(story, steps=tuple(replace(step, retry=PATIENT) for step in story.steps))
+
+
+DEFINITIONS = [patient(definition(*"abcd"[:size])) for size in (1, 2, 3, 4)]
+
+
 def walk(seed: int) -> Walk:
     chance = random.Random(seed)
     chosen = chance.choice(DEFINITIONS)
     refuses = frozenset(s.name for s in chosen.steps if chance.random() < 0.15)
     event = Started(time_ms=1_000, input_bytes=b"in")
     decision = start(f"walk-{seed}", chosen, event)
-    world = Walk(chance, chosen, Participants(refuses), decision.saga, [(event, decision.commands)])
+    unserved = frozenset(s.name for s in chosen.steps if chance.random() < 0.1)
+    history: list[tuple[Event, tuple[Call, ...]]] = [(event, decision.commands)]
+    world = Walk(chance, chosen, Participants(refuses), decision.saga, history, unserved)
     world._send(decision.commands)
     return world.run()
 
