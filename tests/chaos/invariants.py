@@ -186,19 +186,19 @@ def participants_know_no_call_that_the_journal_does_not(history: History) -> Ite
 
 
 def participants_hold_what_the_saga_says(history: History) -> Iterator[str]:
-    """Every step DONE for a completed saga, none of them for one that was undone."""
+    """Every step that was done for a completed saga, none of them for one that was undone."""
     states = {saga.saga_id: saga.state for saga in history.all(StoredSaga)}
-    done: defaultdict[str, set[str]] = defaultdict(set)
+    held: set[tuple[str, str]] = set()
     for barrier in history.all(StoredBarrier):
         state = states.get(barrier.saga_id)
         if state == "COMPENSATED" and barrier.state not in ("COMPENSATED", "REJECTED"):
             yield f"{barrier.participant}: {barrier.step} of {barrier.saga_id} is {barrier.state}"
         if barrier.state == "DONE":
-            done[barrier.saga_id].add(barrier.step)
-    steps = set().union(*done.values())
-    for saga_id, state in states.items():
-        if state == "COMPLETED" and done[saga_id] != steps:
-            yield f"saga {saga_id} is COMPLETED without {sorted(steps - done[saga_id])}"
+            held.add((barrier.saga_id, barrier.step))
+    for event in history.all(StoredEvent):
+        done = event.kind == "STEP_DONE" and states.get(event.saga_id) == "COMPLETED"
+        if done and (event.saga_id, event.step) not in held:
+            yield f"nobody holds {event.step} of {event.saga_id}, which is COMPLETED"
 
 
 def reconciliation_finds_no_orphan(history: History) -> Iterator[str]:
