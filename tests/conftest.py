@@ -1,6 +1,7 @@
 """Databases for tests: one server each per run, started when the first test asks for it.
 
-With POSTGRES_DSN or MONGODB_URI set, the same tests run against those servers instead.
+With POSTGRES_DSN or MONGODB_URI set, the same tests run against those servers instead. In a
+parallel run every worker has servers of its own; `parallel.py` says how the tests are shared out.
 """
 
 from __future__ import annotations
@@ -17,10 +18,21 @@ import pytest_asyncio
 from psycopg import sql
 from pymongo import MongoClient
 from uuid_utils import uuid7
+from xdist.remote import Producer
 
 from local.mongo import Mongo
 from local.ports import free_port
 from local.postgres import Postgres, create_database
+from tests import parallel
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> parallel.Pieces:
+    return parallel.Pieces(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=parallel.turn)
 
 
 @pytest.fixture(scope="session")
