@@ -48,6 +48,13 @@ _FINAL = frozenset(
         saga_pb2.SAGA_STATE_ABANDONED,
     }
 )
+_MAY_HAVE_EFFECTS = frozenset(
+    {
+        saga_pb2.STEP_STATE_DOING,
+        saga_pb2.STEP_STATE_DONE,
+        saga_pb2.STEP_STATE_COMPENSATING,
+    }
+)
 
 
 class CoordinatorRefused(MeshError):
@@ -95,14 +102,25 @@ def is_final(saga: saga_pb2.Saga) -> bool:
     return saga.state in _FINAL
 
 
+def is_abandoned(saga: saga_pb2.Saga) -> bool:
+    """Whether an operator ended the saga where it was."""
+    return saga.state == saga_pb2.SAGA_STATE_ABANDONED
+
+
 def failure_reason(saga: saga_pb2.Saga) -> str:
     """Why the saga undoes or has undone its steps, such as CARD_DECLINED; empty while it may not.
 
-    A saga that was abandoned before it ever aborted has no failure of its own.
+    Of one that was abandoned it also names the steps whose effects may still be there.
     """
-    if saga.HasField("failure"):
-        return saga.failure.reason or saga.failure.code or "UNKNOWN"
-    return "ABANDONED" if saga.state == saga_pb2.SAGA_STATE_ABANDONED else ""
+    told = saga.failure
+    reason = (told.reason or told.code or "UNKNOWN") if saga.HasField("failure") else ""
+    return _abandoned(saga, reason) if is_abandoned(saga) else reason
+
+
+def _abandoned(saga: saga_pb2.Saga, reason: str) -> str:
+    left = ", ".join(step.name for step in saga.steps if step.state in _MAY_HAVE_EFFECTS)
+    end = f"ended by an operator, left open: {left or 'nothing'}"
+    return f"{reason}; {end}" if reason else end
 
 
 def _checked(saga: saga_pb2.Saga, saga_id: str) -> saga_pb2.Saga:

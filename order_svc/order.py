@@ -18,6 +18,7 @@ class OrderState(StrEnum):
     PENDING = "PENDING"
     CONFIRMED = "CONFIRMED"
     CANCELLED = "CANCELLED"
+    ABANDONED = "ABANDONED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Order:
     purchase: Purchase
     state: OrderState
     failure_reason: str
-    """Why it was cancelled; empty otherwise, and until the coordinator has told."""
+    """Why it was cancelled or abandoned; empty otherwise, and until the coordinator has told."""
     unsettled: bool
     """Whether the coordinator may know more of it than is stored here."""
     create_time: datetime

@@ -123,11 +123,17 @@ async def mark_started(tx: AsyncConnection, order_id: str) -> None:
 
 
 async def postpone(tx: AsyncConnection, order_id: str, delay: timedelta) -> bool:
-    """Come back later to what is owed; False when nothing is any more."""
+    """Come back later to what is owed; False when nothing is any more.
+
+    The delay grows by itself with every minute that the placement is old, to an hour at most: an
+    outage leaves many of them.
+    """
+    minutes = sa.func.extract("epoch", sa.func.now() - placement.c.place_time) / 60
+    longer = sa.func.least(delay * (1 + minutes), timedelta(hours=1))
     postponed = await tx.execute(
         sa.update(placement)
         .where(placement.c.order_id == order_id, placement.c.due_time.is_not(None))
-        .values(due_time=sa.func.now() + delay)
+        .values(due_time=sa.func.now() + longer)
         .returning(placement.c.order_id)
     )
     return postponed.one_or_none() is not None

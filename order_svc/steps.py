@@ -45,7 +45,6 @@ class CreateOrder(
                 f"order {purchase.order_id} belongs to another saga",
                 metadata={"order_id": purchase.order_id},
             )
-        await placements.settle(tx, purchase.order_id)
         return order_pb2.CreateOrderResponse(total=money.to_proto(purchase.total))
 
     async def compensate(
@@ -87,6 +86,7 @@ class ConfirmOrder(
                 f"order {request.order_id} is {state}, not PENDING",
                 metadata={"order_id": request.order_id, "state": state},
             )
+        await placements.settle(tx, request.order_id)
         return order_pb2.ConfirmOrderResponse()
 
     async def compensate(
@@ -98,6 +98,7 @@ class ConfirmOrder(
     ) -> None:
         """Take the confirmation back."""
         await _undo(tx, request.order_id, {OrderState.CONFIRMED}, OrderState.PENDING)
+        await placements.reopen(tx, request.order_id)
 
 
 async def _undo(

@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from order_svc.order import Item, Order, OrderState, Purchase
 from order_svc.tables import order_item, orders
 
+_UNSETTLED = {OrderState.PENDING, OrderState.CANCELLED}
+
 
 async def create(
     tx: AsyncConnection, purchase: Purchase, *, place_time: datetime | None = None
@@ -74,6 +76,18 @@ async def explain(tx: AsyncConnection, order_id: str, failure_reason: str) -> bo
     return await _change(tx, order_id, {OrderState.CANCELLED}, failure_reason=failure_reason)
 
 
+async def abandon(tx: AsyncConnection, order_id: str, failure_reason: str) -> bool:
+    """Say that nobody works on an order any more, wherever it is; False when there is none."""
+    return await _change(
+        tx,
+        order_id,
+        set(OrderState),
+        state=OrderState.ABANDONED,
+        failure_reason=failure_reason,
+        update_time=sa.func.now(),
+    )
+
+
 async def _change(
     tx: AsyncConnection, order_id: str, sources: Collection[OrderState], **values: object
 ) -> bool:
@@ -119,7 +133,7 @@ def _order(row: sa.RowMapping, items: Sequence[Item]) -> Order:
         ),
         state=state,
         failure_reason=row["failure_reason"],
-        unsettled=state is OrderState.CANCELLED and not row["failure_reason"],
+        unsettled=state in _UNSETTLED and not row["failure_reason"],
         create_time=row["create_time"],
         update_time=row["update_time"],
     )

@@ -3,6 +3,7 @@
     owed                                   until
     a saga for the order                   the coordinator answers StartSaga (idempotent by saga_id)
     the order itself                       the saga has created it, or has ended without
+    the end of an order that is PENDING    the saga has confirmed it, or has ended otherwise
     why the order was cancelled            the saga tells its failure
 
 Every instance sweeps; two that look at one placement do no harm.
@@ -20,7 +21,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from mesh.errors import Conflict, Retry
 from mesh.postgres import transaction
 from order_svc import placements, store
-from order_svc.coordinator import Coordinator, CoordinatorRefused, failure_reason, is_final
+from order_svc.coordinator import (
+    Coordinator,
+    CoordinatorRefused,
+    failure_reason,
+    is_abandoned,
+    is_final,
+)
 from order_svc.order import OrderState
 from order_svc.placements import Placement
 from protos.saga.v1 import saga_pb2
@@ -33,7 +40,7 @@ class Sweep:
     """Keeps promises in the background.
 
     It looks every `interval`, and sooner when the coordinator is back; at a placement that still
-    waits for something, again after `patience`.
+    waits for something, again after `patience`, and the later the older it is.
     """
 
     def __init__(
@@ -109,14 +116,15 @@ class Sweep:
 
 
 async def learn(tx: AsyncConnection, order_id: str, saga: saga_pb2.Saga) -> None:
-    """Store what a saga tells about its order: that it was cancelled, and why."""
+    """Store what a saga tells about its order: that it was cancelled or abandoned, and why."""
     reason = failure_reason(saga)
     if not reason:
         return
     placement = await placements.of_order(tx, order_id)
     if placement is not None and is_final(saga):
         await _create_cancelled(tx, placement)
-    if await store.explain(tx, order_id, reason):
+    tell = store.abandon if is_abandoned(saga) else store.explain
+    if await tell(tx, order_id, reason):
         await placements.settle(tx, order_id)
 
 

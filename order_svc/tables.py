@@ -3,7 +3,7 @@
 A `placement` is the promise that PlaceOrder has made: an order id and a saga that will work on it.
 An `orders` row is the order itself; only the saga's step CreateOrder makes one, so that its
 Compensate undoes all of it. A placement with a `due_time` still wants something: its saga started,
-its order created, or the reason of its cancellation learnt.
+its order confirmed, or the reason of its cancellation learnt.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ orders = sa.Table(
     sa.Column("update_time", _TIME, nullable=False, server_default=sa.func.now()),
     sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="orders_currency"),
     sa.CheckConstraint("total_minor >= 0", name="orders_total"),
-    sa.CheckConstraint("state IN ('PENDING', 'CONFIRMED', 'CANCELLED')", name="orders_state"),
     sa.CheckConstraint(
-        "failure_reason = '' OR state = 'CANCELLED'", name="orders_failure_of_cancelled"
+        "state IN ('PENDING', 'CONFIRMED', 'CANCELLED', 'ABANDONED')", name="orders_state"
+    ),
+    sa.CheckConstraint(
+        "failure_reason = '' OR state IN ('CANCELLED', 'ABANDONED')", name="orders_failure"
     ),
 )
 sa.Index("orders_of_customer", orders.c.customer_id, orders.c.order_id)

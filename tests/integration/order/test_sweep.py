@@ -19,9 +19,10 @@ from tests.integration.order.coordinator import StandInCoordinator
 from tests.integration.order.shop import AT_ONCE, NEVER, Shop
 from tests.integration.order.test_reading import create_and_cancel, place
 from tests.refusals import refused
-from tests.unit.order.requests import item
+from tests.unit.order.requests import create_order, item
 
 CANCELLED = order_pb2.ORDER_STATE_CANCELLED
+ABANDONED = order_pb2.ORDER_STATE_ABANDONED
 
 
 async def listed(shop: Shop) -> list[order_pb2.Order]:
@@ -170,3 +171,96 @@ async def test_a_placement_that_cannot_be_paid_does_not_hold_up_the_others(shop:
         await shop.sweep.sweep()
     async with shop.engine.connect() as tx:
         assert [each.saga_id for each in await placements.due(tx, 2)] == [second, first]
+
+
+async def create(shop: Shop, order: order_pb2.Order) -> None:
+    """What the saga's first step does."""
+    metadata = (("saga-id", order.saga_id), ("saga-step", "create_order"))
+    await shop.create_order.Do(create_order(order.order_id), metadata=metadata)
+
+
+def abandon(shop: Shop, order: order_pb2.Order) -> None:
+    """What an operator does to a saga that is STUCK."""
+    shop.coordinator.fail(order.saga_id, "CARD_DECLINED", saga_pb2.SAGA_STATE_ABANDONED)
+    steps = shop.coordinator.sagas[order.saga_id].steps
+    steps.add(name="create_order", state=saga_pb2.STEP_STATE_DONE)
+    steps.add(name="reserve_stock", state=saga_pb2.STEP_STATE_COMPENSATING)
+
+
+WORDS = "CARD_DECLINED; ended by an operator, left open: create_order, reserve_stock"
+
+
+async def test_an_order_whose_saga_was_abandoned_is_pending_no_more_and_says_why(
+    shop: Shop,
+) -> None:
+    placed = await place(shop)
+    await create(shop, placed)
+    await shop.sweep.sweep()
+    assert await owed(shop) == 1, "a pending order is looked after"
+
+    abandon(shop, placed)
+    await shop.sweep.sweep()
+
+    (order,) = await listed(shop)
+    assert (order.state, order.failure_reason) == (ABANDONED, WORDS)
+    assert await owed(shop) == 0
+
+
+async def test_who_reads_a_pending_order_hears_at_once_that_its_saga_was_abandoned(
+    shop: Shop,
+) -> None:
+    placed = await place(shop)
+    await create(shop, placed)
+    abandon(shop, placed)
+
+    order = await shop.order(placed.order_id)
+
+    assert (order.state, order.failure_reason) == (ABANDONED, WORDS)
+
+
+async def test_an_order_that_was_never_created_is_abandoned_with_its_saga(shop: Shop) -> None:
+    placed = await place(shop)
+    abandon(shop, placed)
+
+    await shop.sweep.sweep()
+
+    (order,) = await listed(shop)
+    assert (order.state, order.failure_reason) == (ABANDONED, WORDS)
+
+
+async def test_a_late_step_of_an_abandoned_saga_does_not_bring_its_order_back(shop: Shop) -> None:
+    placed = await place(shop)
+    await create(shop, placed)
+    abandon(shop, placed)
+    await shop.sweep.sweep()
+
+    request = create_order(placed.order_id)
+    undo = order_pb2.CreateOrderCompensation(request=request)
+    metadata = (("saga-id", placed.saga_id), ("saga-step", "create_order"))
+    await shop.create_order.Compensate(undo, metadata=metadata)
+    await shop.sweep.sweep()
+
+    (order,) = await listed(shop)
+    assert order.state == ABANDONED
+    assert await owed(shop) == 0
+
+
+async def test_a_confirmed_order_is_looked_after_no_more(shop: Shop) -> None:
+    placed = await place(shop)
+    await create(shop, placed)
+    metadata = (("saga-id", placed.saga_id), ("saga-step", "confirm_order"))
+    request = order_pb2.ConfirmOrderRequest(order_id=placed.order_id)
+    await shop.confirm_order.Do(request, metadata=metadata)
+
+    assert await owed(shop) == 0
+
+
+async def test_an_old_placement_is_looked_at_rarely(shop: Shop) -> None:
+    await promise(shop, 1, grace=AT_ONCE)
+    async with shop.engine.begin() as tx:
+        an_hour = timedelta(hours=1)
+        await tx.execute(sa.update(placement).values(place_time=sa.func.now() - an_hour))
+        order_id = await tx.scalar(sa.select(placement.c.order_id))
+        await placements.postpone(tx, str(order_id), timedelta(seconds=10))
+        wait = await tx.scalar(sa.select(placement.c.due_time - sa.func.now()))
+    assert wait == pytest.approx(timedelta(seconds=610), abs=timedelta(seconds=5))

@@ -30,7 +30,24 @@ from protos.saga.v1 import saga_pb2
             ),
             "",
         ),
-        (saga_pb2.Saga(state="SAGA_STATE_ABANDONED"), "ABANDONED"),
+        (
+            saga_pb2.Saga(state="SAGA_STATE_ABANDONED"),
+            "ended by an operator, left open: nothing",
+        ),
+        (
+            saga_pb2.Saga(
+                state="SAGA_STATE_ABANDONED",
+                failure=saga_pb2.Failure(reason="CARD_DECLINED"),
+                steps=[
+                    saga_pb2.StepProgress(name="a", state="STEP_STATE_DONE"),
+                    saga_pb2.StepProgress(name="b", state="STEP_STATE_COMPENSATED"),
+                    saga_pb2.StepProgress(name="c", state="STEP_STATE_COMPENSATING"),
+                    saga_pb2.StepProgress(name="d", state="STEP_STATE_PENDING"),
+                    saga_pb2.StepProgress(name="e", state="STEP_STATE_SKIPPED"),
+                ],
+            ),
+            "CARD_DECLINED; ended by an operator, left open: a, c",
+        ),
     ],
 )
 def test_a_saga_has_a_failure_reason_once_it_undoes_its_steps(
