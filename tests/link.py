@@ -1,4 +1,4 @@
-"""A TCP link to a server that a test can cut, and make lose the answer to what it has delivered."""
+"""A TCP link to a server that a test can cut, slow down, and make lose an answer."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Link:
         self._writers: set[asyncio.StreamWriter] = set()
         self._cut = False
         self._losing = False
+        self._delay = 0.0
 
     @property
     def port(self) -> int:
@@ -41,6 +42,10 @@ class Link:
     def lose_next_answer(self) -> None:
         """Deliver what is sent next, and cut the link when its answer comes."""
         self._losing = True
+
+    def delay(self, seconds: float) -> None:
+        """Let every answer take this much longer from now on."""
+        self._delay = seconds
 
     async def __aenter__(self) -> Self:
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -84,6 +89,8 @@ class Link:
                 if answers and self._losing:
                     self._losing = False
                     self.cut()
+                if answers:
+                    await asyncio.sleep(self._delay)
                 writer.write(data)
                 await writer.drain()
         writer.close()

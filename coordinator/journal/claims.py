@@ -88,6 +88,8 @@ async def claim(
             await leases.hold(tx, lease)
             await leases.end_expired(tx)
             locked = await _lock_unowned(tx, limit, sorted(passing_over))
+            if not locked:
+                return Claimed(sagas=[])
             histories = await _readable(tx, locked)
             taken = await _take(tx, lease, list(histories))
     except JournalUnavailable as error:
@@ -135,8 +137,6 @@ async def _take(tx: AsyncConnection, lease: Lease, saga_ids: Sequence[str]) -> l
     Asks again whether they are unowned: the statement that locked them did not see a lease that was
     acquired, and took some of them, since that statement began. This one does.
     """
-    if not saga_ids:
-        return []
     stuck = saga.c.state == SagaState.STUCK.value  # nobody runs it, so nobody dies of it
     taken = (
         update(saga)

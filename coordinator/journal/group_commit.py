@@ -1,10 +1,12 @@
 """The writer: one connection, one group commit in flight, and what arrives meanwhile is the next.
 
-A group ends in one of four ways. It is written. It is refused because the lease is gone. PostgreSQL
-refuses some of its data: then it is halved until the guilty append is alone. Or PostgreSQL is away:
-then it waits, in order, until a connection is back and is written again, which is harmless when the
-lost attempt had written it after all. Only when the lease is gone by then must be asked what became
-of that attempt, after waiting for the server to have done with it.
+A group ends in one of five ways. It is written. It is refused because the lease is gone. PostgreSQL
+refuses some of its data: then it is halved until the guilty append is alone. It is not written in
+the time that a statement has: then it is halved too, until its parts are. Or PostgreSQL is away,
+which is also what a full disk and a server that takes no writes are called: then it waits, in
+order, until a connection is back and is written again, which is harmless when the lost attempt had
+written it after all. Only when the lease is gone by then must be asked what became of that attempt,
+after waiting for the server to have done with it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
-from psycopg.errors import UniqueViolation
+from psycopg.errors import QueryCanceled, ReadOnlySqlTransaction, UniqueViolation
 
 from coordinator.journal.base import (
     Append,
@@ -100,8 +102,7 @@ class GroupCommit:
             if writer is not None:
                 await writer
         finally:
-            if self._connection is not None:
-                await self._connection.close()
+            await self._disconnect()
 
     def check(self) -> None:
         """Raise whatever bug has ended the writer."""
@@ -176,7 +177,7 @@ class GroupCommit:
                 self._tell(waiting, verdict)
 
     async def _part(self, group: Sequence[_Waiting], refusal: psycopg.Error) -> None:
-        """Halve a group whose data was refused, until the guilty append is alone."""
+        """Halve a group that was refused as a whole, until the guilty append is alone."""
         middle = len(group) // 2
         if middle:
             await self._settle(group[:middle])
@@ -191,7 +192,8 @@ class GroupCommit:
         """Write a group, as often as it takes while PostgreSQL is away.
 
         Raises:
-            psycopg.Error: PostgreSQL refuses some of its data; nothing of it is written.
+            psycopg.Error: PostgreSQL refuses some of its data, or so much of it in the time that a
+                statement has; nothing of it is written.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -201,6 +203,10 @@ class GroupCommit:
                 if (error.sqlstate or "")[:2] in _REFUSED_DATA:
                     raise
                 self._note_absence(group, error)
+                if isinstance(error, QueryCanceled) and len(group) > 1:
+                    raise
+                if isinstance(error, ReadOnlySqlTransaction):
+                    await self._disconnect()  # this server, or session, may never take writes again
             else:
                 self.available = True
                 return verdicts
@@ -240,6 +246,10 @@ class GroupCommit:
         if self._connection is None or self._connection.closed:
             self._connection = await _connect(self._dsn)
         return self._connection
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
 
 
 async def _connect(dsn: str) -> AsyncConnection:

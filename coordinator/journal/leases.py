@@ -1,4 +1,8 @@
-"""Leases: the right to write for the sagas that carry its epoch, judged by the database's clock."""
+"""Leases: the right to write for the sagas that carry its epoch, judged by the database's clock.
+
+Taking, extending and ending one are a statement each, and a transaction by itself: a round trip
+more would be time of the lease lost.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import DateTime
 
 from coordinator.journal.base import Lease, LeaseLost
-from coordinator.journal.database import transaction
+from coordinator.journal.database import autocommit, transaction
 from coordinator.journal.tables import Milliseconds, epoch_sequence, instance
 
 _NOW = func.clock_timestamp(type_=DateTime(timezone=True))  # now() is the transaction's start
@@ -34,7 +38,7 @@ async def acquire(engine: AsyncEngine, instance_id: str, length_ms: int) -> Leas
         .on_conflict_do_update(index_elements=[instance.c.instance_id], set_=term)
         .returning(*_TERM)
     )
-    async with transaction(engine) as tx:
+    async with transaction(autocommit(engine)) as tx:
         return Lease(*(await tx.execute(statement)).one())
 
 
@@ -50,7 +54,7 @@ async def renew(engine: AsyncEngine, lease: Lease, length_ms: int) -> Lease:
         .values(expire_time=_NOW + timedelta(milliseconds=length_ms))
         .returning(*_TERM)
     )
-    async with transaction(engine) as tx:
+    async with transaction(autocommit(engine)) as tx:
         renewed = (await tx.execute(statement)).one_or_none()
     if renewed is None:
         raise _lost(lease)
@@ -59,7 +63,7 @@ async def renew(engine: AsyncEngine, lease: Lease, length_ms: int) -> Lease:
 
 async def release(engine: AsyncEngine, lease: Lease) -> None:
     """End a lease; waits for a group commit under it."""
-    async with transaction(engine) as tx:
+    async with transaction(autocommit(engine)) as tx:
         await tx.execute(delete(instance).where(instance.c.epoch == lease.epoch))
 
 

@@ -66,8 +66,8 @@ class Rig(Protocol):
         """Let this lease expire and no other."""
         ...
 
-    async def damage(self, saga_id: str) -> None:
-        """Make a saga's history unreadable."""
+    async def damage(self, *saga_ids: str) -> None:
+        """Make these sagas' histories unreadable."""
         ...
 
 
@@ -91,8 +91,9 @@ class MemoryRig:
                 self._store.renew(held, LONG)
         self._now_ms += 1
 
-    async def damage(self, saga_id: str) -> None:
-        self._store.damage(saga_id)
+    async def damage(self, *saga_ids: str) -> None:
+        for saga_id in saga_ids:
+            self._store.damage(saga_id)
 
 
 class PostgresRig:
@@ -120,10 +121,11 @@ class PostgresRig:
                 [lease.epoch],
             )
 
-    async def damage(self, saga_id: str) -> None:
+    async def damage(self, *saga_ids: str) -> None:
         async with await psycopg.AsyncConnection.connect(self._dsn) as connection:
             await connection.execute(
-                "UPDATE saga.saga_event SET payload = '\\xff' WHERE saga_id = %s", [saga_id]
+                "UPDATE saga.saga_event SET payload = '\\xff' WHERE saga_id = ANY (%s)",
+                [list(saga_ids)],
             )
 
 

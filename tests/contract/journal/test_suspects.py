@@ -142,8 +142,7 @@ async def test_many_unreadable_histories_hide_nobody_behind_them(
     names = [f"s{number:03}" for number in range(250)]
     await mine.write(*(begun(name, at_ms=1_000 + at).append for at, name in enumerate(names)))
     await mine.tell(begun("last", at_ms=5_000).append)
-    for name in names:
-        await rig.damage(name)
+    await rig.damage(*names)
     await mine.journal.release_lease(mine.lease)
     passed: frozenset[str] = frozenset()
     while not (claimed := await other.journal.claim(other.lease, 100, passing_over=passed)).sagas:
