@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -16,6 +16,8 @@ from coordinator.engine.changes import Changes
 from coordinator.engine.definitions import Definitions
 from coordinator.engine.errors import Draining, Overloaded
 from coordinator.engine.fence import Fence
+from coordinator.engine.gate import Condition
+from coordinator.engine.gates import Gates
 from coordinator.engine.ownership import Ownership, OwnershipSettings
 from coordinator.engine.ports import Ports
 from coordinator.engine.runner import Runner
@@ -37,6 +39,8 @@ class EngineSettings:
     ownership: OwnershipSettings
     max_sagas: int = 100_000
     """More than this many sagas in memory are not started."""
+    max_calls: int = 512
+    """So many calls may be in flight to one participant."""
     start_timeout_ms: int = 5_000
     """StartSaga answers that the journal is away when a start is not on disk after this long."""
     drain_ms: int = 10_000
@@ -51,7 +55,12 @@ class Engine:
         self._ports = ports
         self._changes = Changes()
         fence = Fence(ports.clock)
-        self._runner = Runner(ports, fence=fence, changes=self._changes, lost=self._lost)
+        self._gates = Gates(
+            ports.participants, ports.clock, limit=settings.max_calls, chance=ports.chance
+        )
+        self._runner = Runner(
+            ports, fence=fence, gates=self._gates, changes=self._changes, lost=self._lost
+        )
         self._ownership = Ownership(
             settings.ownership, ports, definitions=definitions, fence=fence, runner=self._runner
         )
@@ -73,7 +82,9 @@ class Engine:
 
     async def run(self) -> None:
         """Hold the lease and run sagas until cancelled."""
-        await self._ownership.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._gates.run())
+            await self._ownership.run()
 
     async def drain(self) -> None:
         """Take nothing new, hear what is in flight for a while; call it before cancelling `run`."""
@@ -94,6 +105,14 @@ class Engine:
     def verb_posted(self) -> None:
         """A verb is in the inbox: look at once."""
         self._ownership.inbox.wake()
+
+    def circuit_of(self, service: str) -> Condition:
+        """How the participant that serves a step service does, seen from this instance."""
+        return self._gates.of(service).condition
+
+    def conditions(self) -> Sequence[Condition]:
+        """How every participant does that was called; may be asked from another thread."""
+        return self._gates.conditions()
 
     async def wait_for_change(
         self, saga_id: str, after_revision: int, timeout_seconds: float

@@ -28,6 +28,7 @@ from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.answers import event_of
 from coordinator.engine.changes import Changes
 from coordinator.engine.fence import Fence
+from coordinator.engine.gates import Gates
 from coordinator.engine.live import Intent, Live
 from coordinator.engine.ports import Ports
 from coordinator.engine.sender import Sender
@@ -65,12 +66,18 @@ class Runner:
     """All sagas that this instance has in memory."""
 
     def __init__(
-        self, ports: Ports, *, fence: Fence, changes: Changes, lost: Callable[[str], None]
+        self,
+        ports: Ports,
+        *,
+        fence: Fence,
+        gates: Gates,
+        changes: Changes,
+        lost: Callable[[str], None],
     ) -> None:
         """`lost` hears of a saga that must be loaded again because another wrote to it."""
         self._ports = ports
         self._clock = ports.clock
-        self._sender = Sender(ports, fence, self._answered)
+        self._sender = Sender(ports, fence, gates, self._answered)
         self._changes = changes
         self._lost = lost
         self._live: dict[str, Live] = {}

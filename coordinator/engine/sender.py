@@ -1,7 +1,8 @@
-"""Acting: performing calls that are on disk, when they are due and while the lease is held.
+"""Acting: performing calls that are on disk, when they are due, while the lease is held, and when
+their participant's gate lets them pass.
 
-A call may be called off between its decision and its due time, so it is checked again against the
-saga when its time comes; while an event is being written it waits for that, which may be the abort.
+A call may be called off between its decision and its time, so it is checked again against the saga
+when its time comes; while an event is being written it waits for that, which may be the abort.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from coordinator.core.commands import Call
 from coordinator.core.model import Direction
 from coordinator.core.saga import Saga, progress_of, step_of
 from coordinator.engine.fence import Fence
+from coordinator.engine.gate import Gate
+from coordinator.engine.gates import Gates
 from coordinator.engine.live import Live
 from coordinator.engine.ports import Ports
 from coordinator.participants.base import Answer, Attempt
@@ -25,11 +28,16 @@ class Sender:
     """Sends attempts and sets the timers of those that are not due."""
 
     def __init__(
-        self, ports: Ports, fence: Fence, answered: Callable[[Live, Call, Answer], None]
+        self,
+        ports: Ports,
+        fence: Fence,
+        gates: Gates,
+        answered: Callable[[Live, Call, Answer], None],
     ) -> None:
         self._participants = ports.participants
         self._clock = ports.clock
         self._fence = fence
+        self._gates = gates
         self._answered = answered
         self._held: list[tuple[Live, Call]] = []
         self._stopped = False
@@ -51,6 +59,8 @@ class Sender:
     def act(self, live: Live, calls: tuple[Call, ...]) -> None:
         """Perform calls whose append is on disk, each when it is due."""
         for call in calls:
+            if (older := live.timers.pop(call.step, None)) is not None:
+                older.cancel()  # what was decided before for this step is called off
             if call.due_ms > self._clock.now_ms():
                 live.timers[call.step] = self._clock.call_at(
                     call.due_ms, partial(self._due, live, call)
@@ -77,8 +87,18 @@ class Sender:
         if not self._fence.open:
             self._held.append((live, call))
             return
+        gate = self._gates.of(step_of(live.saga, call.step).service)
+        if not gate.enter(call.direction):
+            live.timers[call.step] = gate.wait(call.direction, partial(self._due, live, call))
+            return
         live.in_flight[call.step] = call
-        self._participants.call(self._attempt(live.saga, call), partial(self._answered, live, call))
+        self._participants.call(
+            self._attempt(live.saga, call), partial(self._heard, gate, live, call)
+        )
+
+    def _heard(self, gate: Gate, live: Live, call: Call, answer: Answer) -> None:
+        gate.answered(call.direction, answer)
+        self._answered(live, call, answer)
 
     def _attempt(self, saga: Saga, call: Call) -> Attempt:
         step = step_of(saga, call.step)

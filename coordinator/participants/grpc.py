@@ -2,8 +2,8 @@
 
 An attempt is one task that ends with one answer, whatever happens: an OK, a refusal read from the
 wire, a time-out, this process closing. The task's end calls back, so no path can forget to and none
-can do so twice. A participant that is away fails its attempts at once (no wait-for-ready): the
-saga's own retry policy waits, where everybody can see it.
+can do so twice. A participant that is away fails its attempts at once (no wait-for-ready): its gate
+and the saga's own retry policy wait, where everybody can see it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import cast
 
 import grpc
 import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import trace
 
 from coordinator.core.model import Direction, Failure, FailureKind
@@ -40,8 +41,8 @@ CHANNEL_OPTIONS = (
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
     # A participant that comes back is found within two seconds, not within two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     # A machine that vanished is noticed while a call waits for it, before the next one is sent.
     # Not more often: servers in other languages hang up on clients that ping much.
     ("grpc.keepalive_time_ms", 20_000),
@@ -49,6 +50,10 @@ CHANNEL_OPTIONS = (
     # Participants are part of the mesh; a proxy for the outside world is not meant for them.
     ("grpc.enable_http_proxy", 0),
 )
+
+_HEALTH_SECONDS = 1.0
+_NO_HEALTH_SERVICE = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND})
+"""Answers of one that does not tell how it is; but it answers."""
 
 log = structlog.get_logger(__name__)
 
@@ -67,10 +72,20 @@ class GrpcParticipants:
             participant: grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
             for participant, target in targets.items()
         }
+        self._health = {
+            participant: health_pb2_grpc.HealthStub(channel)
+            for participant, channel in self._channels.items()
+        }
         self._contracts: dict[str, Contract] = {}
+        self._servers: dict[str, str] = {}
         self._methods: dict[tuple[str, Direction], Send] = {}
         self._attempts: set[asyncio.Task[Answer]] = set()
         self._tracer = trace.get_tracer("coordinator.participants", tracer_provider=tracer_provider)
+
+    @property
+    def channels(self) -> Mapping[str, grpc.aio.Channel]:
+        """The channels to the participants, by their names."""
+        return self._channels
 
     def route(self, contracts: Iterable[Contract]) -> None:
         """Take what these participants serve as the truth; what is known of others stays."""
@@ -81,6 +96,31 @@ class GrpcParticipants:
             for service in contract.services
             for direction in Direction
         }
+        self._servers = {
+            service: participant
+            for participant, contract in self._contracts.items()
+            for service in contract.services
+        }
+
+    def whose(self, service: str) -> str:
+        """Name of the participant that serves a step service; the service itself if nobody does."""
+        return self._servers.get(service, service)
+
+    async def serving(self, participant: str) -> bool:
+        """Whether its health service says SERVING; see `Participants.serving`."""
+        health = self._health.get(participant)
+        if health is None:
+            return self._complete or participant in self._servers
+        try:
+            answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            return error.code() in _NO_HEALTH_SERVICE
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    @property
+    def _complete(self) -> bool:
+        """Whether every participant was heard."""
+        return self._contracts.keys() == self._channels.keys()
 
     def _method(self, participant: str, name: str) -> Send:
         return self._channels[participant].unary_unary(f"/{name}", None, None)
@@ -97,10 +137,9 @@ class GrpcParticipants:
 
     def _nobody(self, service: str) -> Failure:
         """Nobody serves it; for good only when every participant has been heard."""
-        complete = self._contracts.keys() == self._channels.keys()
         return Failure(
-            kind=FailureKind.MISCONFIGURED if complete else FailureKind.UNKNOWN,
-            code="UNIMPLEMENTED" if complete else "UNAVAILABLE",
+            kind=FailureKind.MISCONFIGURED if self._complete else FailureKind.UNKNOWN,
+            code="UNIMPLEMENTED" if self._complete else "UNAVAILABLE",
             reason="PARTICIPANT_UNKNOWN",
             message=f"no participant that answers serves {service}",
         )
@@ -134,7 +173,7 @@ class GrpcParticipants:
 
     async def close(self) -> None:
         """Cancel what is in flight, each attempt hearing so, and hang up."""
-        self._contracts, self._methods = {}, {}
+        self._contracts, self._methods, self._servers = {}, {}, {}
         for task in self._attempts:
             task.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 sent = await participants.next()          # the oldest attempt that nobody has taken
 sent.answer(Done(b"..."))
+participants.away.add("payment")         # its health service does not say SERVING
 """
 
 from __future__ import annotations
@@ -30,10 +31,25 @@ class MemoryParticipants:
 
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[Sent] = asyncio.Queue()
+        self.away: set[str] = set()
+        """Names of participants whose health service does not say SERVING."""
+        self.unheard: set[str] = set()
+        """Services that nobody is known to serve, as long as not everybody was heard."""
+        self.asked: list[str] = []
+        """Names of the participants whose health was asked, in order."""
 
     def call(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
         """See `Participants.call`."""
         self._waiting.put_nowait(Sent(attempt, answered))
+
+    def whose(self, service: str) -> str:
+        """The first word of its package, as payment for payment.v1.ChargePayment."""
+        return service if service in self.unheard else service.split(".", maxsplit=1)[0]
+
+    async def serving(self, participant: str) -> bool:
+        """See `Participants.serving`."""
+        self.asked.append(participant)
+        return participant not in self.away | self.unheard
 
     async def next(self) -> Sent:
         """The oldest attempt that was not taken yet, as soon as there is one."""

@@ -91,6 +91,14 @@ class Network:
             if self._chance.random() >= weather.lost:
                 self._soon(lambda: self._arrive(attempt, hear))
 
+    def whose(self, service: str) -> str:
+        """See `Participants.whose`."""
+        return service.split(".", maxsplit=1)[0]
+
+    async def serving(self, participant: str) -> bool:
+        """See `Participants.serving`: a storm may swallow this question, too."""
+        return self._chance.random() >= self._weather().lost
+
     def _arrive(self, attempt: Attempt, hear: _Once) -> None:
         answer = self._services.serve(attempt)
         if self._chance.random() >= self._weather().lost:
