@@ -9,6 +9,9 @@ from tests.chaos.invariants import violations
 from tests.chaos.records import Call, Exit, History, Recovery, StoredSaga
 from tests.chaos.schedule import Fault
 
+_RESTART_SECONDS = 5.0
+"""How long after its fault a killed process may still be starting."""
+
 
 def report(history: History) -> Iterator[str]:
     """The figures as lines."""
@@ -17,7 +20,7 @@ def report(history: History) -> Iterator[str]:
     yield f"faults    {len(faults)}: {_counts(fault.kind for fault in faults)}"
     sagas = history.all(StoredSaga)
     yield f"sagas     {len(sagas)}: {_counts(saga.state for saga in sagas)}"
-    yield f"recovery  {_recovery(history.all(Recovery))}"
+    yield f"recovery  {_recovery(history.all(Recovery), faults)}"
     calls = history.all(Call)
     yield f"calls     {len(calls)}: {_counts(f'{call.method} {call.code}' for call in calls)}"
     if exits := history.all(Exit):
@@ -33,17 +36,27 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ranked[min(int(share * len(ranked)), len(ranked) - 1)] if ranked else 0.0
 
 
-def _recovery(recoveries: Sequence[Recovery]) -> str:
-    falls = Counter(recovery.kind for recovery in recoveries)
-    if not falls:
-        return "no coordinator had a running saga when it fell"
-    return "; ".join(
-        f"{count} sagas of a coordinator after {kind}: "
-        + ", ".join(
-            f"{name} {percentile([r.seconds for r in recoveries if r.kind == kind], share):.2f} s"
-            for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
-        )
-        for kind, count in sorted(falls.items())
+def _recovery(recoveries: Sequence[Recovery], faults: Sequence[Fault]) -> str:
+    alone = [recovery.seconds for recovery in recoveries if not _was_hindered(recovery, faults)]
+    return (
+        f"{_percentiles([recovery.seconds for recovery in recoveries])};"
+        f" with PostgreSQL and the other coordinator well: {_percentiles(alone)}"
+    )
+
+
+def _percentiles(seconds: Sequence[float]) -> str:
+    p50, p99, longest = (percentile(seconds, share) for share in (0.5, 0.99, 1.0))
+    return f"{len(seconds)} sagas, p50 {p50:.2f} s, p99 {p99:.2f} s, max {longest:.2f} s"
+
+
+def _was_hindered(recovery: Recovery, faults: Sequence[Fault]) -> bool:
+    """Whether the journal, or a coordinator that could take over, suffered at the same time."""
+    return any(
+        fault.at < recovery.at + recovery.seconds
+        and fault.until + _RESTART_SECONDS > recovery.at
+        and fault.target != recovery.coordinator
+        and fault.target.startswith(("postgres", "coordinator"))
+        for fault in faults
     )
 
 

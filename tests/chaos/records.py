@@ -78,6 +78,8 @@ class Recovery:
     kind: str
     coordinator: str
     saga_id: str
+    at: float
+    """When the coordinator fell."""
     seconds: float
 
 

@@ -57,6 +57,7 @@ class Recoveries:
                     kind=fault.kind,
                     coordinator=fault.target,
                     saga_id=row["saga_id"],
+                    at=round(fell_at, 2),
                     seconds=seconds,
                 )
                 for row in still
