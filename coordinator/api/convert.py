@@ -28,7 +28,8 @@ from coordinator.definitions.base import (
     DefinitionProblem,
     DefinitionWarning,
 )
-from coordinator.journal.base import Entry, StoredSaga
+from coordinator.engine.gate import Condition
+from coordinator.journal.base import Entry, StoredSaga, VerbKind
 from protos.saga.v1 import saga_pb2 as pb
 
 SAGA_STATES: Mapping[SagaState, pb.SagaState] = {
@@ -63,6 +64,12 @@ EVENT_KINDS: Mapping[type[Event], pb.SagaEventKind] = {
     Retried: pb.SAGA_EVENT_KIND_RETRIED,
     StepSkipped: pb.SAGA_EVENT_KIND_STEP_SKIPPED,
     Abandoned: pb.SAGA_EVENT_KIND_ABANDONED,
+}
+VERBS: Mapping[pb.SagaVerb, VerbKind] = {
+    pb.SAGA_VERB_CANCEL: VerbKind.CANCEL,
+    pb.SAGA_VERB_RETRY: VerbKind.RETRY,
+    pb.SAGA_VERB_SKIP: VerbKind.SKIP,
+    pb.SAGA_VERB_ABANDON: VerbKind.ABANDON,
 }
 _STATE_OF = {message: state for state, message in SAGA_STATES.items()}
 _TYPE_URL = "type.googleapis.com/"
@@ -169,6 +176,18 @@ def failure_message(failure: Failure | None) -> pb.Failure | None:
         return None
     return pb.Failure(
         code=failure.code, reason=failure.reason, message=failure.message, step=failure.step
+    )
+
+
+def condition_message(condition: Condition) -> pb.ParticipantCondition:
+    """How a participant does."""
+    return pb.ParticipantCondition(
+        participant=condition.participant,
+        circuit=pb.CIRCUIT_STATE_OPEN if condition.open else pb.CIRCUIT_STATE_CLOSED,
+        since_time=_time(condition.since_ms),
+        waiting_calls=condition.waiting,
+        calls_in_flight=condition.in_flight,
+        failure=failure_message(condition.failure),
     )
 
 

@@ -1,47 +1,69 @@
-"""Why a saga is where it is, in a few sentences for a human. Pure."""
+"""Why a saga is where it is, in a few sentences for a human. Pure.
+
+Where it is and since when; why it left its path; what it waits for, whose participant does how;
+what happens next by itself; and what each verb would do that is legal now.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import assert_never
 
-from coordinator.core.model import Failure, SagaState, StepState
+from coordinator.core.model import Failure, SagaState, Step, StepState
 from coordinator.core.saga import Saga, StepProgress, open_steps
-from coordinator.core.transitions import LEGAL_VERBS
-from coordinator.journal.base import VerbKind
+from coordinator.core.words import legal_verbs
+from coordinator.engine.gate import Condition
+from coordinator.journal.base import Standing, VerbKind
 
 
-def legal_verbs(saga: Saga) -> tuple[VerbKind, ...]:
-    """What would be accepted now. A step is skipped backward only: forward nothing is undone."""
-    legal = LEGAL_VERBS[saga.state]
-    return tuple(
-        kind
-        for kind in VerbKind
-        if kind.value in legal and not (kind is VerbKind.SKIP and saga.failure is None)
+def explain(saga: Saga, conditions: Mapping[str, Condition], *, now_ms: int) -> str:
+    """The whole of it; `conditions` tells by step service how its participant does."""
+    return " ".join(_sentences(saga, conditions, now_ms))
+
+
+def explain_unreadable(saga_id: str, standing: Standing, why: str) -> str:
+    """What can be said of a saga that this release cannot fold."""
+    return (
+        f"Saga {saga_id} is {standing.state.value} and runs definition {standing.definition_hash}."
+        f" This coordinator can tell no more of it: {why}. It can neither run nor change it;"
+        " an instance of the release that wrote it can."
     )
 
 
-def explain(saga: Saga, *, now_ms: int) -> str:
-    """Where the saga is, since when, what went wrong last and what happens next."""
-    return " ".join(_sentences(saga, now_ms))
+def waits_for(saga: Saga) -> tuple[str, ...]:
+    """The step services that answer next, or that it halted at."""
+    if saga.state.final:
+        return ()
+    return tuple(step.service for step, _ in _under_way(saga))
 
 
-def _sentences(saga: Saga, now_ms: int) -> Iterator[str]:
+def _under_way(saga: Saga) -> Iterator[tuple[Step, StepProgress]]:
+    for step, progress in zip(saga.definition.steps, saga.steps, strict=True):
+        if progress.state in (StepState.DOING, StepState.COMPENSATING):
+            yield step, progress
+
+
+def _sentences(saga: Saga, conditions: Mapping[str, Condition], now_ms: int) -> Iterator[str]:
     yield f"Saga {saga.saga_id} of {saga.definition.name} is {saga.state.value}."
     begun, newest = now_ms - saga.created_ms, now_ms - saga.updated_ms
     yield f"It was started {_span(begun)} ago, and its newest event is {_span(newest)} old."
     if saga.failure is not None:
         yield f"It was aborted: {_told(saga.failure)}"
+    yield from _state_sentences(saga, conditions, now_ms)
+    yield from (_VERBS[VerbKind(verb)](saga) for verb in legal_verbs(saga))
+
+
+def _state_sentences(saga: Saga, conditions: Mapping[str, Condition], now_ms: int) -> Iterator[str]:
     match saga.state:
         case SagaState.RUNNING:
-            yield from _underway(saga, now_ms)
+            yield from _progress(saga, conditions, now_ms)
             if saga.deadline_ms:
                 yield f"It aborts by itself {_when(saga.deadline_ms, now_ms)}."
         case SagaState.COMPENSATING:
-            yield from _underway(saga, now_ms)
+            yield from _progress(saga, conditions, now_ms)
             yield f"Effects that may be left: {_effects(saga)}."
         case SagaState.STUCK:
-            yield from _halted(saga)
+            yield from _halted(saga, conditions, now_ms)
         case SagaState.COMPLETED:
             yield f"All of its {len(saga.steps)} steps are done."
         case SagaState.COMPENSATED:
@@ -52,32 +74,81 @@ def _sentences(saga: Saga, now_ms: int) -> Iterator[str]:
             assert_never(saga.state)
 
 
-def _underway(saga: Saga, now_ms: int) -> Iterator[str]:
-    steps = zip(saga.definition.steps, saga.steps, strict=True)
-    for number, (step, progress) in enumerate(steps, start=1):
-        if progress.state in (StepState.DOING, StepState.COMPENSATING):
-            place = f"Step {step.name} ({number} of {len(saga.steps)})"
-            yield f"{place} is {progress.state.value}, {_attempt(progress, now_ms)}."
-            if progress.failure is not None:
-                yield f"Its last attempt failed: {_told(progress.failure)}"
+def _progress(saga: Saga, conditions: Mapping[str, Condition], now_ms: int) -> Iterator[str]:
+    for step, progress in _under_way(saga):
+        condition = conditions.get(step.service)
+        number = saga.definition.steps.index(step) + 1
+        place = f"Step {step.name} ({number} of {len(saga.steps)})"
+        yield f"{place} is {progress.state.value}, {_attempt(progress, condition, now_ms)}."
+        if progress.failure is not None:
+            since = _span(now_ms - progress.since_ms)
+            yield f"It is tried since {since}; its last attempt failed: {_told(progress.failure)}"
+        if condition is not None:
+            yield from _participant(condition, now_ms)
 
 
-def _attempt(progress: StepProgress, now_ms: int) -> str:
+def _attempt(progress: StepProgress, condition: Condition | None, now_ms: int) -> str:
     if progress.due_ms > now_ms:
         return f"and attempt {progress.attempt} is due {_when(progress.due_ms, now_ms)}"
-    if progress.call is not None:
-        return f"and attempt {progress.attempt} waits for its answer"
-    return f"after attempt {progress.attempt}"
+    if progress.call is None:
+        return f"after attempt {progress.attempt}"
+    if condition is not None and condition.open:
+        return f"and attempt {progress.attempt} waits for {condition.participant} to be back"
+    return f"and attempt {progress.attempt} waits for its answer"
 
 
-def _halted(saga: Saga) -> Iterator[str]:
+def _participant(condition: Condition, now_ms: int) -> Iterator[str]:
+    name, waiting = condition.participant, condition.waiting
+    if condition.open:
+        why = f": {_told(condition.failure)}" if condition.failure else "."
+        yield f"Participant {name} is away since {_span(now_ms - condition.since_ms)}{why}"
+        yield (
+            f"Its circuit is open: {waiting} calls wait, and spend no attempts, until its health"
+            " service says SERVING."
+        )
+    elif waiting:
+        yield f"Participant {name} has {condition.in_flight} calls in flight; {waiting} more wait."
+
+
+def _halted(saga: Saga, conditions: Mapping[str, Condition], now_ms: int) -> Iterator[str]:
     if saga.stuck is not None:
         yield f"It halted: {_told(saga.stuck)}"
+    for service in waits_for(saga):
+        if service in conditions:
+            yield from _participant(conditions[service], now_ms)
     yield f"Effects that may be left: {_effects(saga)}."
-    yield "It waits for an operator: RetrySaga goes on with fresh budgets,"
-    if VerbKind.SKIP in legal_verbs(saga):
-        yield "SkipStep marks a step as undone by hand,"
-    yield "AbandonSaga ends it and leaves these effects."
+    yield "It waits for an operator."
+
+
+# --- what each verb would do --------------------------------------------------------
+
+
+def _cancel(saga: Saga) -> str:
+    return f"CancelSaga would abort it and undo what may have happened: {_effects(saga)}."
+
+
+def _retry(saga: Saga) -> str:
+    going = "going on" if saga.failure is None else "undoing"
+    return f"RetrySaga would keep {going}, with fresh budgets."
+
+
+def _skip(saga: Saga) -> str:
+    return f"SkipStep would take one as undone by hand and keep undoing: {_effects(saga)}."
+
+
+def _abandon(saga: Saga) -> str:
+    return f"AbandonSaga would end it and leave its effects: {_effects(saga)}."
+
+
+_VERBS: Mapping[VerbKind, Callable[[Saga], str]] = {
+    VerbKind.CANCEL: _cancel,
+    VerbKind.RETRY: _retry,
+    VerbKind.SKIP: _skip,
+    VerbKind.ABANDON: _abandon,
+}
+
+
+# --- words ---------------------------------------------------------------------------
 
 
 def _effects(saga: Saga) -> str:

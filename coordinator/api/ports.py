@@ -7,6 +7,7 @@ from typing import Protocol
 
 from coordinator.core.model import Definition
 from coordinator.core.saga import Saga
+from coordinator.engine.gate import Condition
 
 
 class Sagas(Protocol):
@@ -33,6 +34,10 @@ class Sagas(Protocol):
 
     def verb_posted(self) -> None:
         """A verb is in the inbox: look at once."""
+        ...
+
+    def circuit_of(self, service: str) -> Condition:
+        """How the participant that serves a step service does, seen from this instance."""
         ...
 
     async def wait_for_change(

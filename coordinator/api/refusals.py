@@ -5,17 +5,26 @@ What is wrong with a request in itself is in `validate.py`; here is what stands 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from typing_extensions import override
 
-from coordinator.core.model import RequestNotBuildable, SagaState
+from coordinator.core.model import RequestNotBuildable
+from coordinator.core.saga import Saga
 from coordinator.core.transitions import LEGAL_VERBS
 from coordinator.definitions.base import DefinitionProblem, DefinitionRefused, InputRefused
 from coordinator.engine.errors import Draining
 from coordinator.engine.errors import Overloaded as EngineOverloaded
-from coordinator.journal.base import JournalUnavailable, RevisionConflict, VerbKind
+from coordinator.journal.base import (
+    JournalUnavailable,
+    RevisionConflict,
+    UnreadableHistory,
+    VerbKind,
+)
 from mesh.errors import (
     AlreadyExists,
     FieldViolation,
@@ -45,6 +54,28 @@ class DefinitionNotRunnable(MeshError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class HistoryNotReadable(MeshError):
+    """A stored history that this release cannot read."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class SagaChanged(MeshError):
+    """A verb was for a saga as it is no more."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+    @override
+    def details(self) -> Iterable[Message]:
+        """One `PreconditionFailure`."""
+        subject = f"revision {self.metadata['revision']}"
+        expected = f"revision {self.metadata['expected_revision']} was expected; look again"
+        violation = error_details_pb2.PreconditionFailure.Violation(
+            type="REVISION", subject=subject, description=expected
+        )
+        yield error_details_pb2.PreconditionFailure(violations=[violation])
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn what journal, engine and definitions refuse with into what a client understands."""
@@ -58,10 +89,8 @@ def translated() -> Iterator[None]:
         raise Retry("SAGA_CONTENDED", "the saga is being started elsewhere; ask again") from None
     except Draining:
         raise Retry("DRAINING", "this coordinator is shutting down; ask again") from None
-    except EngineOverloaded:
-        raise Overloaded(
-            "OVERLOADED", "as many sagas are in flight as this coordinator may hold"
-        ) from None
+    except EngineOverloaded as error:
+        raise Overloaded("OVERLOADED", str(error), retry_after_ms=error.retry_after_ms) from None
     except InputRefused as error:
         raise InvalidRequest(
             [FieldViolation("input", error.message)], reason=error.reason
@@ -73,6 +102,10 @@ def translated() -> Iterator[None]:
     except DefinitionRefused as error:
         raise DefinitionNotRunnable(
             "DEFINITION_NOT_RUNNABLE", f"stored by another release: {error.problems[0].message}"
+        ) from None
+    except UnreadableHistory as error:
+        raise HistoryNotReadable(
+            "HISTORY_NOT_READABLE", f"stored by a newer release, or damaged: {error}"
         ) from None
 
 
@@ -126,13 +159,46 @@ def request_id_reused(request_id: str) -> AlreadyExists:
     )
 
 
-def verb_not_legal(kind: VerbKind, state: SagaState, explanation: str = "") -> NotNow:
+def verb_not_legal(kind: VerbKind, saga: Saga, explanation: str = "") -> NotNow:
     """The verb is not legal now; says in which states it is."""
-    why = explanation or f"{RPCS[kind]} is not legal for a saga that is {state.value}"
+    why = explanation or f"{RPCS[kind]} is not legal for a saga that {_standing(kind, saga)}"
     allowed = [s.value for s, verbs in LEGAL_VERBS.items() if kind.value in verbs]
-    refusal = NotNow("VERB_NOT_LEGAL", why, state=state.value, allowed=allowed)
+    refusal = NotNow("VERB_NOT_LEGAL", why, state=saga.state.value, allowed=allowed)
     refusal.metadata["verb"] = RPCS[kind]
     return refusal
+
+
+def _standing(kind: VerbKind, saga: Saga) -> str:
+    """What keeps a verb from being legal: the state, or else the direction."""
+    if kind.value not in LEGAL_VERBS[saga.state]:
+        return f"is {saga.state.value}"
+    return "was not aborted" if saga.failure is None else "was aborted already"
+
+
+def saga_changed(saga: Saga, expected_revision: int) -> SagaChanged:
+    """The saga has another revision than the verb is for."""
+    state, revision = saga.state.value, str(saga.revision)
+    return SagaChanged(
+        "SAGA_CHANGED",
+        f"saga {saga.saga_id} is {state} at revision {revision} and not at"
+        f" {expected_revision} any more; look again and decide again",
+        metadata={
+            "saga_id": saga.saga_id,
+            "state": state,
+            "revision": revision,
+            "expected_revision": str(expected_revision),
+        },
+    )
+
+
+def no_saga_matches(definition: str) -> NotFound:
+    """A filter finds nothing; whatever was to happen to what it finds has not happened."""
+    return NotFound(
+        "NO_SAGA_MATCHES",
+        "no saga matches the filter; nothing was changed",
+        resource_type="saga.v1.Saga",
+        name=definition,
+    )
 
 
 def verb_pending(request_id: str) -> Retry:

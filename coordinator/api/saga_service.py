@@ -10,16 +10,31 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from typing_extensions import override
 
 from coordinator.api import paging, validate
-from coordinator.api.convert import event_message, listed_saga_message, saga_message, state_of
-from coordinator.api.explain import explain, legal_verbs
+from coordinator.api.convert import (
+    condition_message,
+    event_message,
+    listed_saga_message,
+    saga_message,
+    state_of,
+)
+from coordinator.api.explain import explain, explain_unreadable, waits_for
 from coordinator.api.ports import Sagas
-from coordinator.api.refusals import RPCS, translated
+from coordinator.api.refusals import (
+    RPCS,
+    DefinitionNotRunnable,
+    HistoryNotReadable,
+    saga_not_found,
+    translated,
+)
 from coordinator.api.start import Starts
+from coordinator.api.steer import Batches
 from coordinator.api.stored import LoadedSaga, StoredSagas
 from coordinator.api.verbs import Verbs
 from coordinator.core.saga import open_steps
+from coordinator.core.words import legal_verbs
 from coordinator.definitions.base import Definitions
 from coordinator.journal.base import Reader, Verb, VerbKind
+from mesh.errors import RecordMissing
 from mesh.typed_grpc import Context
 from mesh.validation import refuse_if_any
 from protos.saga.v1 import saga_pb2 as pb
@@ -43,12 +58,14 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         now_ms: Callable[[], int],
         new_id: Callable[[], str],
     ) -> None:
+        self._sagas = sagas
         self._reader = reader
         self._now_ms = now_ms
         self._new_id = new_id
         self._stored = StoredSagas(reader, definitions, sagas)
         self._starts = Starts(sagas, definitions, self._stored, new_id=new_id)
         self._verbs = Verbs(sagas, reader, self._stored)
+        self._batches = Batches(reader, self._verbs)
 
     def _message(self, loaded: LoadedSaga) -> pb.Saga:
         return saga_message(loaded.saga, loaded.version.input_type, now_ms=self._now_ms())
@@ -87,16 +104,29 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
     async def ExplainSaga(
         self, request: pb.ExplainSagaRequest, context: Context
     ) -> pb.ExplainSagaResponse:
-        """Say why a saga is where it is.
+        """Say why a saga is where it is, also of one that cannot be read.
 
         Raises:
             NotFound: SAGA_NOT_FOUND.
         """
-        saga = (await self._load(request.saga_id)).saga
+        try:
+            saga = (await self._load(request.saga_id)).saga
+        except (HistoryNotReadable, DefinitionNotRunnable, RecordMissing) as unreadable:
+            return await self._explain_unreadable(request.saga_id, unreadable.message)
+        conditions = {service: self._sagas.circuit_of(service) for service in waits_for(saga)}
+        by_name = {condition.participant: condition for condition in conditions.values()}
         return pb.ExplainSagaResponse(
-            explanation=explain(saga, now_ms=self._now_ms()),
-            legal_verbs=[RPCS[kind] for kind in legal_verbs(saga)],
+            explanation=explain(saga, conditions, now_ms=self._now_ms()),
+            legal_verbs=[RPCS[VerbKind(verb)] for verb in legal_verbs(saga)],
+            participants=map(condition_message, by_name.values()),
         )
+
+    async def _explain_unreadable(self, saga_id: str, why: str) -> pb.ExplainSagaResponse:
+        with translated():
+            standing = (await self._reader.standings([saga_id])).get(saga_id)
+        if standing is None:
+            raise saga_not_found(saga_id)
+        return pb.ExplainSagaResponse(explanation=explain_unreadable(saga_id, standing, why))
 
     async def _load(self, saga_id: str) -> LoadedSaga:
         refuse_if_any(validate.saga_id_violations(saga_id))
@@ -169,7 +199,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
     async def CancelSaga(
         self, request: pb.CancelSagaRequest, context: Context
     ) -> pb.CancelSagaResponse:
-        """Abort a RUNNING saga. Refusals: see `Verbs.ask`."""
+        """Abort a saga that goes forward. Refusals: see `Verbs.ask`."""
         loaded = await self._ask(VerbKind.CANCEL, request, context)
         return pb.CancelSagaResponse(saga=self._message(loaded))
 
@@ -197,6 +227,24 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
             saga=self._message(loaded), open_steps=open_steps(loaded.saga)
         )
 
+    @override
+    async def SteerSagas(
+        self, request: pb.SteerSagasRequest, context: Context
+    ) -> AsyncGenerator[pb.SteerSagasResponse, None]:
+        """Ask a verb of every saga that a filter finds; stream what comes of each.
+
+        Raises:
+            InvalidRequest: with every field that is wrong; nothing was asked.
+            NotFound: NO_SAGA_MATCHES.
+            Retry: not all were asked; the same request goes on where this one stopped.
+        """
+        refuse_if_any(validate.steer_violations(request))
+        request_id = request.request_id or self._new_id()
+        with translated():
+            async with aclosing(self._batches.steer(request, request_id)) as told:
+                async for response in told:
+                    yield response
+
     async def _ask(
         self, kind: VerbKind, request: validate.VerbRequest, context: Context, *, step: str = ""
     ) -> LoadedSaga:
@@ -208,6 +256,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
             step=step,
             actor=request.actor,
             reason=request.reason,
+            revision=request.revision,
         )
         with translated():
             return await self._verbs.ask(verb, patience_seconds=_patience(context))

@@ -20,10 +20,13 @@ MAX_INPUT_BYTES = 256 * 1024
 MAX_SOURCE_BYTES = 256 * 1024
 MAX_REASON = 1_024
 MAX_KEY = 1_024
+MAX_BATCH_ID = 60
+"""A saga's id is added to it, and what comes of it is a request id."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _STATES = frozenset(pb.SagaState.values()) - {pb.SAGA_STATE_UNSPECIFIED}
+_VERBS = tuple(verb for verb in pb.SagaVerb.values() if verb != pb.SAGA_VERB_UNSPECIFIED)
 
 VerbRequest: TypeAlias = (
     pb.CancelSagaRequest | pb.RetrySagaRequest | pb.SkipStepRequest | pb.AbandonSagaRequest
@@ -62,14 +65,20 @@ def _name_violations(field: str, name: str) -> Iterator[FieldViolation]:
 def list_sagas_violations(request: pb.ListSagasRequest) -> Iterator[FieldViolation]:
     """What keeps a page of sagas from being read."""
     yield from paging.page_violations(request, paging.SAGA_PLACE)
-    if request.definition:
-        yield from _name_violations("definition", request.definition)
-    for index, state in enumerate(request.states):
+    yield from _filter_violations("", request)
+
+
+def _filter_violations(
+    place: str, sagas: pb.ListSagasRequest | pb.SagaFilter
+) -> Iterator[FieldViolation]:
+    if sagas.definition:
+        yield from _name_violations(f"{place}definition", sagas.definition)
+    for index, state in enumerate(sagas.states):
         if state not in _STATES:
-            yield FieldViolation(f"states[{index}]", "must be a state of a saga")
-    for key, value in request.keys.items():
+            yield FieldViolation(f"{place}states[{index}]", "must be a state of a saga")
+    for key, value in sagas.keys.items():
         if len(key) > MAX_KEY or len(value) > MAX_KEY or not storable_text(key, value):
-            yield FieldViolation("keys", f"must have at most {MAX_KEY} characters each, no NUL")
+            yield FieldViolation(f"{place}keys", f"must have at most {MAX_KEY} characters, no NUL")
 
 
 def watch_violations(request: pb.WatchSagaRequest) -> Iterator[FieldViolation]:
@@ -88,13 +97,41 @@ def list_events_violations(request: pb.ListSagaEventsRequest) -> Iterator[FieldV
 def verb_violations(request: VerbRequest) -> Iterator[FieldViolation]:
     """What is wrong with what is asked of a saga; operators say who they are, clients may."""
     yield from saga_id_violations(request.saga_id)
-    if not request.reason.strip() or len(request.reason) > MAX_REASON:
-        yield FieldViolation("reason", f"must have 1 to {MAX_REASON} characters")
+    yield from _reason_violations(request.reason)
     if request.actor or not isinstance(request, pb.CancelSagaRequest):
         yield from text_violations("actor", request.actor)
     if request.request_id:
         yield from text_violations("request_id", request.request_id)
-    if isinstance(request, pb.SkipStepRequest) and not SAGA_STEP_PATTERN.fullmatch(request.step):
+    if isinstance(request, pb.SkipStepRequest):
+        yield from _step_violations(request.step)
+    if not 0 <= request.revision <= MAX_REVISION:
+        yield FieldViolation("revision", f"must be 0 to {MAX_REVISION}")
+
+
+def steer_violations(request: pb.SteerSagasRequest) -> Iterator[FieldViolation]:
+    """What is wrong with what is asked of many sagas."""
+    if request.verb not in _VERBS:
+        yield FieldViolation("verb", f"must be one of {', '.join(map(pb.SagaVerb.Name, _VERBS))}")
+    if not (request.filter.definition or request.filter.states or request.filter.keys):
+        yield FieldViolation("filter", "must have at least one condition")
+    yield from _filter_violations("filter.", request.filter)
+    if request.verb == pb.SAGA_VERB_SKIP:
+        yield from _step_violations(request.step)
+    elif request.step:
+        yield FieldViolation("step", "must be empty: only SAGA_VERB_SKIP takes a step")
+    yield from _reason_violations(request.reason)
+    yield from text_violations("actor", request.actor)
+    if len(request.request_id) > MAX_BATCH_ID or not request.request_id.isprintable():
+        yield FieldViolation("request_id", f"must have at most {MAX_BATCH_ID} printable characters")
+
+
+def _reason_violations(reason: str) -> Iterator[FieldViolation]:
+    if not reason.strip() or len(reason) > MAX_REASON:
+        yield FieldViolation("reason", f"must have 1 to {MAX_REASON} characters")
+
+
+def _step_violations(step: str) -> Iterator[FieldViolation]:
+    if not SAGA_STEP_PATTERN.fullmatch(step):
         yield FieldViolation("step", f"must match {SAGA_STEP_PATTERN.pattern}")
 
 

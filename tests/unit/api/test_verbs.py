@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 
+from coordinator.api.refusals import SagaChanged
 from coordinator.api.validate import VerbRequest
 from coordinator.core.model import FailureKind, SagaState
 from coordinator.participants.base import Done
@@ -109,6 +110,115 @@ async def test_operators_verbs_are_not_legal_for_a_running_saga(desk: Desk, rpc:
     assert (await desk.get()).revision == 1
 
 
+async def test_a_saga_stuck_on_its_way_back_cannot_be_cancelled_again(desk: Desk) -> None:
+    await stick(desk)
+    with pytest.raises(NotNow) as refusal:
+        await ask(desk, "CancelSaga", VERBS["CancelSaga"])
+    assert refusal.value.message == "CancelSaga is not legal for a saga that was aborted already"
+
+
+# --- revisions --------------------------------------------------------------------
+
+
+def for_revision(rpc: str, revision: int, **changes: str) -> VerbRequest:
+    request = deepcopy(VERBS[rpc])
+    request.revision = revision
+    for name, value in changes.items():
+        setattr(request, name, value)
+    return request
+
+
+@pytest.mark.parametrize("rpc", ["RetrySaga", "SkipStep", "AbandonSaga"])
+async def test_a_verb_for_another_revision_is_told_what_the_saga_is_now(
+    desk: Desk, rpc: str
+) -> None:
+    await stick(desk)
+    before = await desk.get()
+    for wrong in (before.revision - 1, before.revision + 1):
+        with pytest.raises(SagaChanged) as refusal:
+            await ask(desk, rpc, for_revision(rpc, wrong, request_id=f"r-{wrong}"))
+        assert (refusal.value.code.name, refusal.value.reason) == (
+            "FAILED_PRECONDITION",
+            "SAGA_CHANGED",
+        )
+        assert refusal.value.metadata == {
+            "saga_id": "saga-1",
+            "state": "STUCK",
+            "revision": str(before.revision),
+            "expected_revision": str(wrong),
+        }
+        assert await desk.world.reader.verb_outcome(f"r-{wrong}") is None
+    assert await desk.get() == before
+    await ask(desk, rpc, for_revision(rpc, before.revision))
+
+
+async def test_a_cancel_for_another_revision_is_refused_and_one_for_any_is_not(
+    desk: Desk,
+) -> None:
+    await desk.start()
+    await desk.coordinator.answer("DO a 1")
+    await desk.coordinator.sent("DO b 1")
+    with pytest.raises(SagaChanged):
+        await ask(desk, "CancelSaga", for_revision("CancelSaga", 1))
+    assert (await desk.get()).state == pb.SAGA_STATE_RUNNING
+    saga = await ask(desk, "CancelSaga", VERBS["CancelSaga"])
+    assert saga.state == pb.SAGA_STATE_COMPENSATING
+
+
+@pytest.mark.parametrize("second", ["RetrySaga", "SkipStep", "AbandonSaga"])
+async def test_of_two_operators_who_see_the_same_stuck_saga_one_wins(
+    desk: Desk, world: World, second: str
+) -> None:
+    await stick(desk)
+    other = Desk(world, await world.coordinator("two"), desk.definitions)
+    answers = await asyncio.gather(
+        ask(desk, "RetrySaga", VERBS["RetrySaga"]),
+        ask(other, second, for_revision(second, 0, actor="bob", request_id="bobs")),
+        return_exceptions=True,
+    )
+    refused = [answer for answer in answers if isinstance(answer, SagaChanged)]
+    assert len(refused) == 1
+    assert len(answers) == 2
+    history = await desk.sagas.ListSagaEvents(pb.ListSagaEventsRequest(saga_id="saga-1"), caller())
+    assert len([event for event in history.events if event.actor]) == 1
+
+
+async def test_an_operator_who_saw_an_earlier_halt_does_not_win_after_the_next(
+    desk: Desk,
+) -> None:
+    await stick(desk)
+    seen = (await desk.get()).revision
+    await ask(desk, "RetrySaga", for_revision("RetrySaga", seen))
+    for attempt in (4, 5, 6):
+        await desk.coordinator.answer(f"COMPENSATE a {attempt}", failed(FailureKind.REFUSED))
+    await desk.world.until(SagaState.STUCK)
+    with pytest.raises(SagaChanged) as refusal:
+        await ask(desk, "AbandonSaga", for_revision("AbandonSaga", seen))
+    assert refusal.value.metadata["state"] == "STUCK"
+    assert (await desk.get()).state == pb.SAGA_STATE_STUCK
+
+
+async def test_a_retry_asked_again_under_its_id_has_its_first_outcome_whatever_came_since(
+    desk: Desk,
+) -> None:
+    await stick(desk)
+    request = for_revision("RetrySaga", 0, request_id="retry-1")
+    await ask(desk, "RetrySaga", request)
+    await desk.coordinator.answer("COMPENSATE a 4")
+    await desk.world.until(SagaState.COMPENSATED)
+    revision = (await desk.get()).revision
+    again = await ask(desk, "RetrySaga", request)
+    assert (again.state, again.revision) == (pb.SAGA_STATE_COMPENSATED, revision)
+
+
+async def test_the_same_id_for_another_revision_is_another_request(desk: Desk) -> None:
+    await stick(desk)
+    await ask(desk, "RetrySaga", for_revision("RetrySaga", 0, request_id="retry-1"))
+    with pytest.raises(AlreadyExists) as refusal:
+        await ask(desk, "RetrySaga", for_revision("RetrySaga", 1, request_id="retry-1"))
+    assert refusal.value.reason == "REQUEST_ID_REUSED"
+
+
 @pytest.mark.parametrize("rpc", VERBS)
 async def test_a_final_saga_refuses_every_verb_at_once(desk: Desk, rpc: str) -> None:
     await desk.start()
@@ -196,6 +306,9 @@ async def test_a_journal_that_is_away_is_worth_a_retry(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("rpc", "changes", "field"),
     [
+        ("CancelSaga", {"revision": -1}, "revision"),
+        ("RetrySaga", {"revision": 2**31}, "revision"),
+        ("AbandonSaga", {"reason": "r" * 1_000_000}, "reason"),
         ("CancelSaga", {"saga_id": ""}, "saga_id"),
         ("CancelSaga", {"saga_id": "a" * 65}, "saga_id"),
         ("CancelSaga", {"reason": ""}, "reason"),
@@ -209,7 +322,7 @@ async def test_a_journal_that_is_away_is_worth_a_retry(desk: Desk) -> None:
     ],
 )
 async def test_a_verb_that_is_not_well_formed_changes_nothing(
-    desk: Desk, rpc: str, changes: dict[str, str], field: str
+    desk: Desk, rpc: str, changes: dict[str, str | int], field: str
 ) -> None:
     await desk.start()
     request = deepcopy(VERBS[rpc])
