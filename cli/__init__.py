@@ -2,7 +2,7 @@
 
 exit code  meaning
 0          done; for `watch`: the saga COMPLETED
-1          the coordinator refused, or a definition has errors
+1          the coordinator refused, for one saga at least; or a definition has errors
 2          wrong usage, or a file that cannot be used
 3          the coordinator is away
 4          the watched saga ended, but not as COMPLETED

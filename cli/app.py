@@ -16,10 +16,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(definitions.app, name="definitions")
-for command in (sagas.start, sagas.get, sagas.list_, watch, sagas.events, sagas.explain):
-    app.command(command.__name__.rstrip("_"))(command)
-for verb in (verbs.cancel, verbs.retry, verbs.skip, verbs.abandon):
-    app.command()(verb)
+for name, command, example in (
+    ("start", sagas.start, "saga start place-order --input order.json --id demo-1"),
+    ("get", sagas.get, "saga get demo-1"),
+    ("list", sagas.list_, "saga list --state STUCK --definition place-order --key customer_id=7"),
+    ("watch", watch, "saga watch demo-1"),
+    ("events", sagas.events, "saga events demo-1"),
+    ("explain", sagas.explain, "saga explain demo-1"),
+    ("cancel", verbs.cancel, 'saga cancel demo-1 --reason "the customer called"'),
+    ("retry", verbs.retry, 'saga retry --all --state STUCK --reason "warehouse is back"'),
+    ("skip", verbs.skip, 'saga skip demo-1 --step charge_payment --reason "refunded by hand"'),
+    ("abandon", verbs.abandon, 'saga abandon demo-1 --revision 9 --reason "written off"'),
+):
+    app.command(name, epilog=f"Example: {example}")(command)
 
 
 @app.callback()

@@ -20,7 +20,7 @@ app = typer.Typer(help="Register and read what sagas run.", no_args_is_help=True
 File = Annotated[typer.FileText, typer.Argument(help="The definition as YAML; - for stdin.")]
 
 
-@app.command()
+@app.command(epilog="Example: saga definitions register place-order.yaml")
 def register(ctx: typer.Context, file: File, *, as_json: AsJson = False) -> None:
     """Check a definition against the running participants and store it."""
     source = read_text(file)
@@ -53,7 +53,7 @@ async def _register(client: Client, name: str, source: str) -> saga_pb2.Register
     return response
 
 
-@app.command()
+@app.command(epilog="Example: saga definitions validate place-order.yaml")
 def validate(ctx: typer.Context, file: File, *, as_json: AsJson = False) -> None:
     """Check a definition against the running participants and store nothing."""
     source = read_text(file)
@@ -78,7 +78,7 @@ async def _validate(client: Client, source: str) -> saga_pb2.ValidateDefinitionR
     return response
 
 
-@app.command("list")
+@app.command("list", epilog="Example: saga definitions list")
 def list_(ctx: typer.Context, *, as_json: AsJson = False) -> None:
     """List the newest version of every definition."""
 
@@ -99,7 +99,7 @@ def _row(version: saga_pb2.DefinitionVersion) -> tuple[str, str, str]:
     return version.name, version.definition_hash[:12], time_text(version.create_time)
 
 
-@app.command()
+@app.command(epilog="Example: saga definitions show place-order")
 def show(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Which definition.")],

@@ -13,16 +13,26 @@ from cli.input import read_text
 from cli.output import AsJson, complain, say, show_rows
 from cli.reflection import UnknownType
 from cli.views import (
+    PARTICIPANT_COLUMNS,
     SAGA_COLUMNS,
     STEP_COLUMNS,
     event_line,
     heading_lines,
+    participant_row,
     saga_row,
     step_row,
 )
 from protos.saga.v1 import saga_pb2
 
 SagaId = Annotated[str, typer.Argument(metavar="SAGA", help="Id of the saga.")]
+Definition = Annotated[str, typer.Option(help="Only sagas of this definition.")]
+States = Annotated[
+    list[str] | None, typer.Option(help="Only sagas in this state, such as STUCK; repeatable.")
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Only sagas with this key; repeatable."),
+]
 
 
 def start(
@@ -98,14 +108,9 @@ async def saga_json(client: Client, saga: saga_pb2.Saga) -> str:
 def list_(
     ctx: typer.Context,
     *,
-    definition: Annotated[str, typer.Option(help="Only sagas of this definition.")] = "",
-    state: Annotated[
-        list[str] | None, typer.Option(help="Only sagas in this state, such as STUCK; repeatable.")
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Only sagas with this key; repeatable."),
-    ] = None,
+    definition: Definition = "",
+    state: States = None,
+    key: Keys = None,
     limit: Annotated[int, typer.Option(min=1, help="At most how many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -113,8 +118,8 @@ def list_(
     request = saga_pb2.ListSagasRequest(
         page_size=min(limit, 500),
         definition=definition,
-        states=[_state(name) for name in state or ()],
-        keys=dict(_key(text) for text in key or ()),
+        states=[state_of(name) for name in state or ()],
+        keys=dict(key_of(text) for text in key or ()),
     )
 
     async def work(client: Client) -> None:
@@ -131,7 +136,12 @@ def list_(
     connected(ctx, work)
 
 
-def _state(name: str) -> str:
+def state_of(name: str) -> str:
+    """A state as it is in messages, such as SAGA_STATE_STUCK for STUCK.
+
+    Raises:
+        typer.BadParameter: sagas have no such state.
+    """
     states = saga_pb2.SagaState.keys()[1:]
     state = f"SAGA_STATE_{name.upper()}"
     if state not in states:
@@ -140,7 +150,12 @@ def _state(name: str) -> str:
     return state
 
 
-def _key(text: str) -> tuple[str, str]:
+def key_of(text: str) -> tuple[str, str]:
+    """Key and value of KEY=VALUE.
+
+    Raises:
+        typer.BadParameter: it is written otherwise.
+    """
     key, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter("--key is KEY=VALUE")
@@ -174,6 +189,8 @@ def explain(ctx: typer.Context, saga_id: SagaId, *, as_json: AsJson = False) -> 
             say(client.types.to_json(answer))
             return
         say(answer.explanation)
+        if answer.participants:
+            show_rows(PARTICIPANT_COLUMNS, map(participant_row, answer.participants))
         say(f"Accepted now: {', '.join(answer.legal_verbs) or 'nothing'}")
 
     connected(ctx, work)

@@ -10,6 +10,8 @@ from protos.saga.v1 import saga_pb2
 SAGA_COLUMNS = ("SAGA", "DEFINITION", "STATE", "CREATED", "FAILURE")
 STEP_COLUMNS = ("STEP", "SERVICE", "STATE", "ATTEMPT", "NEXT ATTEMPT", "FAILURE")
 
+PARTICIPANT_COLUMNS = ("PARTICIPANT", "CIRCUIT", "SINCE", "IN FLIGHT", "WAITING", "FAILURE")
+
 
 def state_of(state: saga_pb2.SagaState) -> str:
     """The state without its prefix."""
@@ -48,6 +50,24 @@ def step_row(step: saga_pb2.StepProgress) -> Sequence[str]:
         time_text(step.next_attempt_time) if waits else "",
         _words(step.failure) if step.HasField("failure") else "",
     )
+
+
+def participant_row(condition: saga_pb2.ParticipantCondition) -> Sequence[str]:
+    """How one participant does."""
+    return (
+        condition.participant,
+        saga_pb2.CircuitState.Name(condition.circuit).removeprefix("CIRCUIT_STATE_"),
+        time_text(condition.since_time) if condition.HasField("since_time") else "",
+        str(condition.calls_in_flight),
+        str(condition.waiting_calls),
+        _words(condition.failure) if condition.HasField("failure") else "",
+    )
+
+
+def steer_row(told: saga_pb2.SteerSagasResponse) -> Sequence[str]:
+    """What came of a verb for one saga."""
+    result = saga_pb2.SteerResult.Name(told.result).removeprefix("STEER_RESULT_")
+    return told.saga_id, told.definition, state_of(told.state), result, told.explanation
 
 
 def event_line(event: saga_pb2.SagaEvent) -> str:

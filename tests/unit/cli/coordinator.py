@@ -28,12 +28,12 @@ TYPES = order_pb2.DESCRIPTOR
 class StandIn:
     """Answers each RPC with what is next in its list, and notes what it was asked."""
 
-    answers: dict[str, list[Message | MeshError]] = field(default_factory=dict)
+    answers: dict[str, list[Message | MeshError | None]] = field(default_factory=dict)
     requests: dict[str, list[Any]] = field(default_factory=dict)
     address: str = ""
 
-    def will(self, rpc: str, *answers: Message | MeshError) -> None:
-        """Answer this RPC so, one after the other; a stream gives all up to a refusal."""
+    def will(self, rpc: str, *answers: Message | MeshError | None) -> None:
+        """Answer this RPC so, one after the other; a stream gives all up to a refusal or None."""
         self.answers.setdefault(rpc, []).extend(answers)
 
     def asked(self, rpc: str) -> Any:  # noqa: ANN401 - every request has fields of its own
@@ -56,15 +56,17 @@ class StandIn:
     def _unary(self, rpc: str) -> Callable[..., Message]:
         def unary(request: Message, context: grpc.ServicerContext) -> Message:
             self.requests.setdefault(rpc, []).append(request)
-            return _told(self.answers[rpc].pop(0), context)
+            answer = self.answers[rpc].pop(0)
+            assert answer is not None
+            return _told(answer, context)
 
         return unary
 
     def _stream(self, rpc: str) -> Callable[..., Iterator[Message]]:
         def stream(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
             self.requests.setdefault(rpc, []).append(request)
-            while self.answers[rpc]:
-                yield _told(self.answers[rpc].pop(0), context)
+            while self.answers[rpc] and (answer := self.answers[rpc].pop(0)) is not None:
+                yield _told(answer, context)
 
         return stream
 

@@ -204,6 +204,35 @@ def test_an_explanation_ends_with_what_can_be_done(saga: Saga, coordinator: Stan
     assert saga("explain", "demo-1").stdout == ("It waits.\nAccepted now: RetrySaga, AbandonSaga\n")
 
 
+def test_an_explanation_shows_how_the_participants_do(saga: Saga, coordinator: StandIn) -> None:
+    away = saga_pb2.ParticipantCondition(
+        participant="payment",
+        circuit="CIRCUIT_STATE_OPEN",
+        waiting_calls=12,
+        calls_in_flight=1,
+        failure=saga_pb2.Failure(code="UNAVAILABLE", message="no route"),
+    )
+    away.since_time.FromJsonString("2026-03-01T12:00:00Z")
+    answer = saga_pb2.ExplainSagaResponse(explanation="It waits.", participants=[away])
+    coordinator.will("ExplainSaga", answer)
+    assert saga("explain", "demo-1").stdout.splitlines()[1] == (
+        "payment\tOPEN\t2026-03-01T12:00:00.000Z\t1\t12\tUNAVAILABLE: no route"
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *["start", "get", "list", "watch", "events", "explain"],
+        *["cancel", "retry", "skip", "abandon"],
+        *[f"definitions {name}" for name in ("register", "validate", "list", "show")],
+    ],
+)
+def test_the_help_of_every_command_has_an_example(saga: Saga, command: str) -> None:
+    text = " ".join(saga(*command.split(), "--help").stdout.split())
+    assert f"Example: saga {command}" in text
+
+
 @pytest.mark.parametrize(
     ("refusal", "exit_code", "lines"),
     [

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cli import verbs
+from coordinator.api.refusals import SagaChanged
 from mesh.errors import NotNow, Retry
 from protos.saga.v1 import saga_pb2
 from tests.unit.cli.conftest import Saga
@@ -17,7 +18,11 @@ WHY = ("--reason", "asked by the customer")
     [
         (("cancel", "demo-1"), "CancelSaga", saga_pb2.CancelSagaResponse(saga=RUNNING)),
         (("retry", "demo-1"), "RetrySaga", saga_pb2.RetrySagaResponse(saga=RUNNING)),
-        (("skip", "demo-1", "charge"), "SkipStep", saga_pb2.SkipStepResponse(saga=RUNNING)),
+        (
+            ("skip", "demo-1", "--step", "charge"),
+            "SkipStep",
+            saga_pb2.SkipStepResponse(saga=RUNNING),
+        ),
         (("abandon", "demo-1"), "AbandonSaga", saga_pb2.AbandonSagaResponse(saga=RUNNING)),
     ],
 )
@@ -41,6 +46,48 @@ def test_an_actor_can_be_named(saga: Saga, coordinator: StandIn) -> None:
     coordinator.will("CancelSaga", saga_pb2.CancelSagaResponse(saga=RUNNING))
     saga("cancel", "demo-1", *WHY, "--actor", "grace")
     assert coordinator.asked("CancelSaga").actor == "grace"
+
+
+def test_a_verb_may_be_for_one_revision_only(saga: Saga, coordinator: StandIn) -> None:
+    revisions = {"revision": "9", "expected_revision": "7"}
+    changed = SagaChanged("SAGA_CHANGED", "it is STUCK at revision 9", metadata=revisions)
+    coordinator.will("RetrySaga", changed)
+    result = saga("retry", "demo-1", *WHY, "--revision", "7")
+    assert coordinator.asked("RetrySaga").revision == 7
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: FAILED_PRECONDITION SAGA_CHANGED",
+        "  it is STUCK at revision 9",
+        "  it is revision 9; revision 7 was expected; look again",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("retry",), "name one SAGA, or say --all"),
+        (("retry", "demo-1", "--all"), "name one SAGA, or say --all"),
+        (("retry", "--all"), "--all needs --definition, --state or --key"),
+        (("retry", "--all", "--state", "STUCK", "--revision", "3"), "--revision is for one SAGA"),
+        (("retry", "demo-1", "--state", "STUCK"), "go with --all"),
+        (("retry", "demo-1", "--yes"), "go with --all"),
+        (("retry", "--all", "--state", "BROKEN"), "--state is one of"),
+        (("retry", "--all", "--key", "seven"), "--key is KEY=VALUE"),
+        (("skip", "demo-1"), "--step"),
+    ],
+)
+def test_what_is_not_said_clearly_is_asked_of_nobody(
+    saga: Saga, coordinator: StandIn, arguments: tuple[str, ...], said: str
+) -> None:
+    result = saga(*arguments, *WHY)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert coordinator.requests == {}
+
+
+def test_a_verb_without_a_reason_is_asked_of_nobody(saga: Saga, coordinator: StandIn) -> None:
+    assert saga("retry", "demo-1").exit_code == 2
+    assert coordinator.requests == {}
 
 
 def test_an_abandoned_saga_lists_the_effects_that_stay(saga: Saga, coordinator: StandIn) -> None:
