@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.figures import percentile, report
+from tests.chaos.figures import report
 from tests.chaos.invariants import PROMISES, violations
 from tests.chaos.records import (
     History,
@@ -266,8 +266,3 @@ def test_a_saved_history_is_checked_again_as_it_was(tmp_path: Path) -> None:
 def test_the_report_names_every_violation() -> None:
     assert "promises  all held" in list(report(GOOD))
     assert "promises  1 violations" in list(report(PLANTED[0][1]))
-
-
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.5, 3.0), (0.99, 4.0), (1.0, 4.0)])
-def test_percentile(share: float, expected: float) -> None:
-    assert percentile([4, 1, 3, 2], share) == expected

@@ -1,0 +1,50 @@
+"""The report's figures are what they say."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.figures import percentile, report
+from tests.chaos.records import History, Record, Recovery, Run
+from tests.chaos.schedule import Fault, FaultKind
+
+RUN = Run(seed=1, seconds=60, rate=5, stock={})
+
+
+def recovery(at: float, seconds: float) -> Recovery:
+    return Recovery(kind="KILL", coordinator="coordinator", saga_id="s", at=at, seconds=seconds)
+
+
+def fault(target: str, at: float, until: float) -> Fault:
+    return Fault(kind=FaultKind.PAUSE, target=target, at=at, until=until)
+
+
+def told(*records: Record) -> str:
+    return next(line for line in report(History((RUN, *records))) if line.startswith("recovery"))
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.5, 3.0), (0.99, 4.0), (1.0, 4.0)])
+def test_a_percentile_is_the_value_that_so_many_are_not_above(
+    share: float, expected: float
+) -> None:
+    assert percentile([4, 1, 3, 2], share) == expected
+
+
+@pytest.mark.parametrize(
+    ("hindrance", "counted"),
+    [
+        (fault("postgres", 12, 13), 0),
+        (fault("coordinator-2", 9, 11), 0),
+        (fault("coordinator-2>postgres", 5, 8), 0),  # a process may still be starting
+        (fault("coordinator", 10, 13), 1),  # its own fall
+        (fault("payment", 10, 13), 1),
+        (fault("postgres", 14, 15), 1),
+        (fault("postgres", 1, 4), 1),
+    ],
+)
+def test_a_recovery_counts_as_unhindered_when_nothing_else_it_needs_was_in_trouble(
+    hindrance: Fault, counted: int
+) -> None:
+    line = told(recovery(10, 3), hindrance)
+    assert "1 sagas, p50 3.00 s" in line
+    assert f"well: {counted} sagas" in line
