@@ -19,6 +19,8 @@ STATES = {
     State.REJECTED: EffectState.REJECTED,
     State.COMPENSATING: EffectState.COMPENSATING,
     State.COMPENSATED: EffectState.COMPENSATED,
+    State.SHIPPING: EffectState.HELD,
+    State.SHIPPED: EffectState.HELD,
     State.SHIPPING: EffectState.HELD,  # for good
     State.SHIPPED: EffectState.HELD,
 }

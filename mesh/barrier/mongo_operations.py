@@ -6,7 +6,8 @@
               reservations: {"<saga_id>:<step>": {state, quantity, time_ms}}}
 
 A stock document without `available` is no product: it only keeps the tombstones of reservations
-that asked for it. Times are int64 milliseconds since the epoch, of the last change.
+that asked for it. Times are int64 milliseconds since the epoch, of the last change that a Do or a
+Compensate made.
 
 Every operation reads or writes one document, which MongoDB does atomically on any topology. They
 are values: one interpreter performs them on a database (`mongo.py`), another on a model in memory

@@ -65,19 +65,19 @@ def _ship_one(key: str, clock: Clock) -> Script[Document | None]:
     record: Document | None
     while (record := (yield Find(BARRIER, key))) is not None:
         if record["state"] == State.DONE:
-            yield _move(key, State.DONE, State.SHIPPING, clock())
+            yield _move(key, State.DONE, State.SHIPPING)
         elif record["state"] == State.SHIPPING:
             for item in record["items"]:
                 yield take_out(key, item["product"], item["quantity"], clock())
-            yield _move(key, State.SHIPPING, State.SHIPPED, clock())
+            yield _move(key, State.SHIPPING, State.SHIPPED)
         else:
             break
     return record
 
 
-def _move(key: str, source: State, target: State, now_ms: int) -> Update:
-    where = {"_id": key, "state": source}
-    return Update(BARRIER, where, {"$set": {"state": target, "time_ms": now_ms}})
+def _move(key: str, source: State, target: State) -> Update:
+    """Without a new time: to its saga, what was held is held since its Do, shipped or not."""
+    return Update(BARRIER, {"_id": key, "state": source}, {"$set": {"state": target}})
 
 
 def _not_reserved(held_for: str, state: State) -> NotNow:

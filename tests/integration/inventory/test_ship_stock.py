@@ -7,6 +7,8 @@ import asyncio
 import grpc
 import pytest
 
+from mesh.barrier.mongo_effects import MongoEffects
+from mesh.effects import EffectState
 from protos.inventory.v1 import inventory_pb2
 from tests.integration.inventory.warehouse import Warehouse
 from tests.refusals import refused
@@ -54,6 +56,15 @@ async def test_what_was_shipped_cannot_be_given_back(reserved: Warehouse) -> Non
     assert (refusal.reason, refusal.domain) == ("STOCK_ALREADY_SHIPPED", "inventory.v1")
     assert refusal.outcome is None, "no barrier proves that something stays undone"
     assert await reserved.stock() == {"apple": (4, 0), "pear": (3, 0)}
+
+
+async def test_what_was_shipped_is_told_as_held_since_its_do(reserved: Warehouse) -> None:
+    effects = MongoEffects(reserved.database)
+    before = await effects.of_saga("saga-1")
+    await reserved.ship()
+
+    assert [effect.state for effect in before] == [EffectState.HELD]
+    assert await effects.of_saga("saga-1") == before
 
 
 async def test_a_doubled_do_of_what_was_shipped_is_answered_as_before(reserved: Warehouse) -> None:
