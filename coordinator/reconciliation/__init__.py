@@ -1,0 +1,3 @@
+"""Compares what participants hold with what the journal knows."""
+
+from __future__ import annotations
