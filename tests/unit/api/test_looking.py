@@ -4,9 +4,11 @@ import asyncio
 from contextlib import aclosing
 from typing import cast
 
+import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
+from coordinator.api.refusals import HistoryNotReadable
 from coordinator.core.model import FailureKind, SagaState
 from mesh.errors import InvalidRequest, NotFound, RecordMissing, Retry
 from protos.saga.v1 import saga_pb2 as pb
@@ -276,3 +278,67 @@ async def test_a_saga_whose_definition_is_gone_says_so(desk: Desk) -> None:
     with pytest.raises(RecordMissing) as refusal:
         await desk.get()
     assert refusal.value.reason == "DEFINITION_MISSING"
+
+
+# --- sagas that cannot be read ------------------------------------------------------
+
+
+async def explained(desk: Desk) -> pb.ExplainSagaResponse:
+    return await desk.sagas.ExplainSaga(pb.ExplainSagaRequest(saga_id="saga-1"), caller())
+
+
+async def test_a_saga_whose_definition_is_gone_is_explained_as_far_as_it_is_known(
+    desk: Desk,
+) -> None:
+    pinned_to = (await desk.start()).definition_hash
+    desk.definitions.versions.clear()
+    answer = await explained(desk)
+    assert f"Saga saga-1 is RUNNING and runs definition {pinned_to}." in answer.explanation
+    assert "which is not stored" in answer.explanation
+    assert answer.legal_verbs == []
+
+
+async def test_a_history_that_this_release_cannot_read_says_so(desk: Desk) -> None:
+    await desk.start()
+    desk.world.store.damage("saga-1")
+    cancel = pb.CancelSagaRequest(saga_id="saga-1", reason="why")
+    for call in (
+        desk.sagas.GetSaga(pb.GetSagaRequest(saga_id="saga-1"), caller()),
+        desk.sagas.ListSagaEvents(pb.ListSagaEventsRequest(saga_id="saga-1"), caller()),
+        desk.sagas.CancelSaga(cancel, caller()),
+    ):
+        with pytest.raises(HistoryNotReadable) as refusal:
+            await call
+        assert refusal.value.code is grpc.StatusCode.FAILED_PRECONDITION
+        assert refusal.value.reason == "HISTORY_NOT_READABLE"
+    answer = await explained(desk)
+    assert "This coordinator can tell no more of it: stored by a newer release" in (
+        answer.explanation
+    )
+    assert answer.legal_verbs == []
+
+
+async def test_an_explanation_tells_how_the_participants_do_that_a_saga_waits_for(
+    desk: Desk,
+) -> None:
+    await desk.start()
+    await desk.coordinator.sent("DO a 1")
+    (participant,) = (await explained(desk)).participants
+    assert participant == pb.ParticipantCondition(
+        participant="test", circuit=pb.CIRCUIT_STATE_CLOSED, calls_in_flight=1
+    )
+
+
+async def test_an_explanation_of_a_participant_that_is_away_says_so(desk: Desk) -> None:
+    desk.coordinator.participants.away.add("test")
+    await desk.start()
+    await desk.coordinator.answer("DO a 1", failed())
+    while not (condition := desk.coordinator.engine.circuit_of("test.v1.A")).open:
+        await asyncio.sleep(0.1)
+    answer = await explained(desk)
+    (participant,) = answer.participants
+    assert participant.circuit == pb.CIRCUIT_STATE_OPEN
+    assert participant.since_time.ToMilliseconds() == condition.since_ms
+    assert participant.failure.reason == "TOLD"
+    assert "Participant test is away since 0 s: UNAVAILABLE TOLD." in answer.explanation
+    assert answer.legal_verbs == ["CancelSaga"]
