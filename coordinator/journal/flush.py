@@ -8,6 +8,10 @@ and gaps by one look into the index; everything else in the statement builds on 
 or would have been: a saga that is being deleted while another starts under its id has events still.
 Two coordinators that start the same saga at the same moment meet at the primary key: the statement
 of the later one fails with a unique violation and finds the saga when it is run again.
+
+Its plan is made once, perhaps while the tables are empty, so it is worded to leave one good choice:
+each part looks up, by a key, what the group names. Hence arrays where a join might read every
+suspect or every verb, and "not decided" instead of "PENDING", of which there is an index.
 """
 
 from __future__ import annotations
@@ -80,8 +84,7 @@ WITH lease AS MATERIALIZED (
   ON CONFLICT (saga_id) DO NOTHING
 ), acquitted AS (
   UPDATE saga.saga SET claims = 0
-  FROM written
-  WHERE saga.saga_id = written.saga_id AND saga.claims > 0 AND written.state IS NULL
+  WHERE saga_id = ANY (ARRAY(SELECT saga_id FROM written WHERE state IS NULL)) AND claims > 0
 ), moved AS (
   UPDATE saga.saga
   SET state = written.state, update_time = written.time, claims = 0, finish_time = CASE
@@ -92,9 +95,11 @@ WITH lease AS MATERIALIZED (
 ), accepted AS (
   UPDATE saga.saga_inbox
   SET state = 'ACCEPTED', decide_time = clock_timestamp()
-  FROM written, unnest(%(accepting_ids)s, %(verb_ids)s) AS verb (saga_id, request_id)
-  WHERE saga_inbox.request_id = verb.request_id AND saga_inbox.state = 'PENDING'
-    AND written.saga_id = verb.saga_id AND saga_inbox.saga_id = verb.saga_id
+  WHERE decide_time IS NULL AND request_id = ANY (ARRAY(
+    SELECT verb.request_id
+    FROM written JOIN unnest(%(accepting_ids)s, %(verb_ids)s) AS verb (saga_id, request_id)
+      USING (saga_id)
+  ))
 )
 SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM written)
 """

@@ -25,7 +25,7 @@ async def purge(engine: AsyncEngine, *, finished_for_ms: int, limit: int) -> int
         if not (await tx.execute(select(_TURN))).scalar_one():
             return 0
         saga_ids = await _lock_oldest(tx, finished_for_ms, limit)
-        for table in (saga_inbox, saga_event, saga):
+        for table in (saga_inbox, saga_event, saga) if saga_ids else ():
             await tx.execute(delete(table).where(one_of(table.c.saga_id, saga_ids)))
     return len(saga_ids)
 

@@ -37,6 +37,7 @@ _IMPOSSIBLE = {
     "a verb in no known state": "UPDATE saga.saga_inbox SET state = 'LOST', decide_time = now()",
     "a pending verb that is decided": "UPDATE saga.saga_inbox SET decide_time = now()",
     "a decided verb that is not": "UPDATE saga.saga_inbox SET state = 'ACCEPTED'",
+    "a verb bound to a revision before all": "UPDATE saga.saga_inbox SET revision = -1",
     "an explanation of nothing": "UPDATE saga.saga_inbox SET explanation = 'because'",
     "a lease of nobody": "UPDATE saga.instance SET instance_id = ''",
     "an epoch before all": "UPDATE saga.instance SET epoch = 0",
