@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import definitions, sagas, verbs
+from cli.reconcile import reconcile
 from cli.watch import watch
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ for name, command, example in (
     ("retry", verbs.retry, 'saga retry --all --state STUCK --reason "warehouse is back"'),
     ("skip", verbs.skip, 'saga skip demo-1 --step charge_payment --reason "refunded by hand"'),
     ("abandon", verbs.abandon, 'saga abandon demo-1 --revision 9 --reason "written off"'),
+    ("reconcile", reconcile, "saga reconcile --participant inventory"),
 ):
     app.command(name, epilog=f"Example: {example}")(command)
 

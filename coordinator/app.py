@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from opentelemetry.trace import TracerProvider
@@ -14,10 +14,11 @@ from coordinator.api.definition_service import DefinitionService
 from coordinator.api.reflection import DefinitionsReflection
 from coordinator.api.saga_service import SagaService
 from coordinator.console.metrics import Metrics, serving
+from coordinator.console.orphans import OrphanGauges
 from coordinator.core.model import Definition
 from coordinator.definitions.base import DefinitionRefused
 from coordinator.definitions.registry import Registry
-from coordinator.engine.clock import LoopClock
+from coordinator.engine.clock import Clock, LoopClock
 from coordinator.engine.definitions import DefinitionUnavailable
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.ownership import OwnershipSettings
@@ -25,8 +26,11 @@ from coordinator.engine.ports import Ports
 from coordinator.journal.base import JournalUnavailable
 from coordinator.journal.postgres import PostgresJournal
 from coordinator.participants.addresses import parse_participants
+from coordinator.participants.effects import GrpcEffects
 from coordinator.participants.grpc import GrpcParticipants
 from coordinator.participants.reflection import ReflectedContracts, ServedTwice
+from coordinator.reconciliation.reconciler import Books, Reconciler, window_ms
+from coordinator.reconciliation.reconciling import Reconciling
 from coordinator.retention import Purging
 from coordinator.routing import Routing
 from coordinator.settings import Settings
@@ -92,20 +96,39 @@ async def _serve(
         stats=metrics,
         chance=random.random,
     )
-    engine = Engine(_engine_settings(settings), ports, definitions=_Compiled(registry))
+    definitions = _Compiled(registry)
+    engine = Engine(_engine_settings(settings), ports, definitions=definitions)
     metrics.gauge("saga_in_memory", "Sagas that this instance runs now.", lambda: engine.sagas)
     server = _server(settings, engine, registry, tracer_provider)
-    sagas = SagaService(engine, journal, registry, now_ms=clock.now_ms, new_id=_new_id)
+    books = Books(
+        effects=GrpcEffects(participants.channels),
+        journal=journal,
+        definitions=definitions,
+        whose=participants.whose,
+    )
+    window = window_ms(settings.retention_days)
+    reconciler = Reconciler(books, now_ms=_told_ms(engine, clock), window_ms=window)
+    orphans = OrphanGauges(metrics.registry, now_ms=clock.now_ms)
+    sagas = SagaService(engine, journal, registry, reconciler, now_ms=clock.now_ms, new_id=_new_id)
     server.add_service(saga_pb2_grpc.add_SagaServiceServicer_to_server, sagas)
     routing = Routing(contracts, participants.route)
     shipped = ShippedDefinitions(registry, settings.definitions_dir)
     purging = Purging(journal, days=settings.retention_days, purged=metrics.purged)
+    reconciling = Reconciling(
+        reconciler, orphans, every_seconds=settings.reconcile_minutes * 60, chance=random.random
+    )
     await routing.refresh()
     with serving(metrics, host=settings.grpc_host, port=settings.console_port):
         async with asyncio.TaskGroup() as tasks:
             duties = [
                 tasks.create_task(duty)
-                for duty in (engine.run(), routing.run(), shipped.register(), purging.run())
+                for duty in (
+                    engine.run(),
+                    routing.run(),
+                    shipped.register(),
+                    purging.run(),
+                    reconciling.run(),
+                )
             ]
             await server.run()
             await engine.drain()
@@ -123,6 +146,17 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         max_sagas=settings.max_sagas,
         drain_ms=int(settings.shutdown_grace_seconds * 1_000),
     )
+
+
+def _told_ms(engine: Engine, clock: Clock) -> Callable[[], int]:
+    """The database's time, once the database has told it."""
+
+    def told_ms() -> int:
+        if not engine.ready:
+            raise JournalUnavailable("the journal is away, or its lease is not held")
+        return clock.now_ms()
+
+    return told_ms
 
 
 def _new_id() -> str:

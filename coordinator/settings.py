@@ -54,6 +54,13 @@ class Settings(ServiceSettings):
         description="how long a finished saga is kept, and its id refused to another",
     )
 
+    reconcile_minutes: float = Field(
+        default=60,
+        ge=0,
+        le=10_080,
+        description="how often what participants hold is compared with the journal; 0 for never",
+    )
+
     @field_validator("participants")
     @classmethod
     def _readable(cls, value: str) -> str:

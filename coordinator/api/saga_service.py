@@ -19,6 +19,7 @@ from coordinator.api.convert import (
 )
 from coordinator.api.explain import explain, explain_unreadable, waits_for
 from coordinator.api.ports import Sagas
+from coordinator.api.reconcile import reconcile
 from coordinator.api.refusals import (
     RPCS,
     DefinitionNotRunnable,
@@ -34,6 +35,7 @@ from coordinator.core.saga import open_steps
 from coordinator.core.words import legal_verbs
 from coordinator.definitions.base import Definitions
 from coordinator.journal.base import Reader, Verb, VerbKind
+from coordinator.reconciliation.reconciler import Reconciler
 from mesh.errors import RecordMissing
 from mesh.typed_grpc import Context
 from mesh.validation import refuse_if_any
@@ -54,6 +56,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         sagas: Sagas,
         reader: Reader,
         definitions: Definitions,
+        reconciler: Reconciler,
         *,
         now_ms: Callable[[], int],
         new_id: Callable[[], str],
@@ -66,6 +69,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         self._starts = Starts(sagas, definitions, self._stored, new_id=new_id)
         self._verbs = Verbs(sagas, reader, self._stored)
         self._batches = Batches(reader, self._verbs)
+        self._reconciler = reconciler
 
     def _message(self, loaded: LoadedSaga) -> pb.Saga:
         return saga_message(loaded.saga, loaded.version.input_type, now_ms=self._now_ms())
@@ -244,6 +248,21 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
             async with aclosing(self._batches.steer(request, request_id)) as told:
                 async for response in told:
                     yield response
+
+    # --- compare --------------------------------------------------------------
+
+    @override
+    async def ReconcileEffects(
+        self, request: pb.ReconcileEffectsRequest, context: Context
+    ) -> AsyncGenerator[pb.ReconcileEffectsResponse, None]:
+        """Compare what participants hold with the journal.
+
+        Raises:
+            InvalidRequest: there is no such participant.
+        """
+        async with aclosing(reconcile(request, self._reconciler)) as found:
+            async for response in found:
+                yield response
 
     async def _ask(
         self, kind: VerbKind, request: validate.VerbRequest, context: Context, *, step: str = ""

@@ -10,7 +10,7 @@ Contract of `HeldEffects`, for every implementation:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -78,8 +78,8 @@ class Summary:
     orphans: int
     participants: tuple[str, ...]
     """Who was asked."""
-    unreachable: tuple[str, ...]
-    """Who, and what else, could not be compared, each with the reason."""
+    unreachable: Mapping[str, str]
+    """Who, and what else, could not be compared, and words about each with the reason."""
 
 
 Finding = Orphan | Summary

@@ -37,6 +37,18 @@ from mesh.effects import Effect, EffectKey
 
 SAGAS = 500
 """COMPLETED sagas that are looked at together."""
+_DAY_MS = 86_400_000
+_RECORD_DAYS = 31
+"""How long every participant keeps the record of a done step, at the least."""
+
+
+def window_ms(retention_days: float) -> int:
+    """How far back sagas and records surely reach, when finished sagas are kept so long.
+
+    Less than that by a day, or by half of it: the clocks on both sides may differ.
+    """
+    kept = min(retention_days, _RECORD_DAYS)
+    return int((kept - min(1, kept / 2)) * _DAY_MS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +111,7 @@ class _Run:
             effects=self._effects,
             orphans=self._orphans,
             participants=tuple(self._participants),
-            unreachable=tuple(self._uncompared.values()),
+            unreachable=self._uncompared,
         )
 
     # --- theirs ---------------------------------------------------------------

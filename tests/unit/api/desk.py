@@ -25,10 +25,12 @@ from coordinator.definitions.base import (
 )
 from coordinator.definitions.lookup import DescriptorLookup
 from coordinator.journal.base import JournalUnavailable
+from coordinator.reconciliation.reconciler import Books, Reconciler
 from mesh.typed_grpc import Context
 from protos.saga.v1 import saga_pb2 as pb
 from tests.builders import definition
 from tests.unit.engine.world import Coordinator, World
+from tests.unit.reconciliation.audit import Records
 
 INPUT_TYPE = StringValue.DESCRIPTOR.full_name
 WARNING = DefinitionWarning(line=2, column=3, path="steps[0]", message="careful")
@@ -149,15 +151,27 @@ class Desk:
         self.world = world
         self.coordinator = coordinator
         self.definitions = definitions
+        self.records = Records()
+        """What participants say that they hold."""
         numbers = itertools.count(1)
         self.sagas = SagaService(
             coordinator.engine,
             coordinator.journal,
             definitions,
+            self._reconciler(),
             now_ms=world.now_ms,
             new_id=lambda: f"made-{next(numbers)}",
         )
         self.registry = DefinitionService(definitions)
+
+    def _reconciler(self) -> Reconciler:
+        books = Books(
+            effects=self.records,
+            journal=self.coordinator.journal,
+            definitions=self.world.definitions,
+            whose=self.coordinator.participants.whose,
+        )
+        return Reconciler(books, now_ms=self.world.now_ms, window_ms=60_000)
 
     def know(self, version: CompiledDefinition) -> CompiledDefinition:
         """Make a version the newest of its name."""

@@ -128,7 +128,7 @@ async def test_a_participant_that_is_away_is_named_and_the_others_are_compared(
     assert await audit.orphans() == ["payment saga-1 money MISSING"]
     summary = await audit.summary()
     assert summary.participants == PARTICIPANTS
-    assert summary.unreachable == ("inventory: UNAVAILABLE, gone fishing",)
+    assert summary.unreachable == {"inventory": "inventory: UNAVAILABLE, gone fishing"}
 
 
 class LeavesEarly(Records):
@@ -145,7 +145,7 @@ async def test_a_participant_that_leaves_on_the_way_is_named(audit: Audit) -> No
     summary = await audit.summary("payment")
 
     assert summary.participants == ("payment",)
-    assert summary.unreachable == ("payment: UNAVAILABLE, gone fishing",)
+    assert summary.unreachable == {"payment": "payment: UNAVAILABLE, gone fishing"}
 
 
 async def test_only_those_who_are_asked_are_compared(audit: Audit) -> None:
@@ -155,7 +155,7 @@ async def test_only_those_who_are_asked_are_compared(audit: Audit) -> None:
 
     summary = await audit.summary("inventory")
 
-    assert (summary.orphans, summary.participants, summary.unreachable) == (0, ("inventory",), ())
+    assert (summary.orphans, summary.participants, summary.unreachable) == (0, ("inventory",), {})
 
 
 async def test_a_step_that_nobody_serves_any_more_is_named(audit: Audit) -> None:
@@ -164,7 +164,9 @@ async def test_a_step_that_nobody_serves_any_more_is_named(audit: Audit) -> None
 
     summary = await audit.summary()
 
-    assert summary.unreachable == ("test.v1.Money: no participant that answers serves it",)
+    assert list(summary.unreachable.values()) == [
+        "test.v1.Money: no participant that answers serves it"
+    ]
 
 
 async def test_a_definition_that_is_not_to_be_had_is_named(audit: Audit) -> None:
@@ -174,7 +176,7 @@ async def test_a_definition_that_is_not_to_be_had_is_named(audit: Audit) -> None
     summary = await audit.summary()
 
     assert (summary.effects, summary.orphans) == (2, 0)
-    assert summary.unreachable == ("definition: stock-money is not stored",)
+    assert list(summary.unreachable.values()) == ["definition: stock-money is not stored"]
 
 
 async def test_a_history_that_cannot_be_read_is_named(audit: Audit) -> None:
@@ -182,7 +184,7 @@ async def test_a_history_that_cannot_be_read_is_named(audit: Audit) -> None:
     audit.plant(STOCK, EffectState.HELD)
     audit.world.store.damage("saga-1")
 
-    (told,) = (await audit.summary()).unreachable
+    (told,) = (await audit.summary()).unreachable.values()
 
     assert told.startswith("journal: a history cannot be read")
 
