@@ -11,10 +11,12 @@ from google.protobuf import any_pb2
 from google.type import money_pb2
 from uuid_utils import uuid7
 
+from local.mesh import Mesh
 from local.shop import Shop, order_request
 from protos.inventory.v1 import inventory_pb2
 from protos.order.v1 import order_pb2
 from protos.saga.v1 import saga_pb2
+from tests.chaos.stores import rows
 from tests.refusals import refused
 
 CUSTOMER = "mallory"
@@ -215,3 +217,62 @@ async def test_a_wrong_definition_is_refused_with_all_its_errors_at_once(shop: S
     async with refused() as missing:
         await shop.definitions.GetDefinition(unknown)
     assert missing.reason == "DEFINITION_NOT_FOUND"
+
+
+async def in_journal(mesh: Mesh, saga_id: str) -> tuple[int, int]:
+    """How many events and verbs the coordinator's database has of a saga."""
+    events = "SELECT count(*) FROM saga.saga_event WHERE saga_id = %s"
+    verbs = "SELECT count(*) FROM saga.saga_inbox WHERE saga_id = %s"
+    dsn = mesh.dsn("coordinator")
+    ((event_count,), (verb_count,)) = [
+        tuple((await rows(dsn, query, saga_id))[0].values()) for query in (events, verbs)
+    ]
+    return event_count, verb_count
+
+
+ASKED: dict[str, Any] = {"reason": "told to", "actor": "ann"}
+
+
+@pytest.mark.parametrize(
+    ("rpc", "fields", "answered"),
+    [
+        ("CancelSaga", ASKED, "FAILED_PRECONDITION VERB_NOT_LEGAL"),
+        ("RetrySaga", ASKED, "FAILED_PRECONDITION VERB_NOT_LEGAL"),
+        ("AbandonSaga", ASKED, "FAILED_PRECONDITION VERB_NOT_LEGAL"),
+        ("SkipStep", ASKED | {"step": "create_order"}, "FAILED_PRECONDITION VERB_NOT_LEGAL"),
+        ("CancelSaga", ASKED | {"revision": 1}, "FAILED_PRECONDITION SAGA_CHANGED"),
+        ("SkipStep", ASKED | {"step": "dance"}, "INVALID_ARGUMENT STEP_NOT_FOUND"),
+        ("RetrySaga", {"actor": "ann"}, "INVALID_ARGUMENT INVALID_REQUEST"),
+        ("RetrySaga", ASKED | {"reason": "r" * 1_000_000}, "INVALID_ARGUMENT INVALID_REQUEST"),
+        ("RetrySaga", ASKED | {"reason": "r" * (5 << 20)}, "INVALID_ARGUMENT REQUEST_TOO_LARGE"),
+    ],
+)
+async def test_a_verb_on_a_finished_saga_or_without_sense_leaves_no_trace(
+    rpc: str, fields: dict[str, Any], answered: str, mesh: Mesh, shop: Shop
+) -> None:
+    placed = await shop.place({"grinder": 1}, "pm_card_visa")
+    assert [event async for event in shop.watch(placed.saga_id)]
+    before = await in_journal(mesh, placed.saga_id)
+    request = getattr(saga_pb2, f"{rpc}Request")(saga_id=placed.saga_id, **fields)
+    async with refused() as answer:
+        await getattr(shop.sagas, rpc)(request)
+    assert f"{answer.code.name} {answer.reason}" == answered
+    assert answer.domain == "saga.v1"
+    assert await in_journal(mesh, placed.saga_id) == before
+
+
+@pytest.mark.parametrize(
+    ("saga_filter", "code", "reason"),
+    [
+        ({"keys": {"customer_id": "nobody"}}, "NOT_FOUND", "NO_SAGA_MATCHES"),
+        ({"definition": "no-such"}, "NOT_FOUND", "NO_SAGA_MATCHES"),
+        ({}, "INVALID_ARGUMENT", "INVALID_REQUEST"),
+    ],
+)
+async def test_a_batch_that_finds_nothing_or_has_no_condition_is_refused(
+    saga_filter: dict[str, Any], code: str, reason: str, shop: Shop
+) -> None:
+    request = saga_pb2.SteerSagasRequest(verb="SAGA_VERB_RETRY", filter=saga_filter, **ASKED)
+    async with refused() as answer:
+        await shop.sagas.SteerSagas(request).read()
+    assert (answer.code.name, answer.reason, answer.domain) == (code, reason, "saga.v1")
