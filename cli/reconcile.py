@@ -22,7 +22,9 @@ EXIT_NOT_COMPARED = 2
 
 COLUMNS = ("PARTICIPANT", "SAGA", "STEP", "ORPHAN", "SAGA STATE", "SINCE", "EXPLANATION")
 
-_Answers = AsyncIterator[saga_pb2.ReconcileEffectsResponse]
+_Answer = saga_pb2.ReconcileEffectsResponse
+_Answers = AsyncIterator[_Answer]
+_Summary = saga_pb2.ReconciliationSummary
 
 
 def reconcile(
@@ -52,21 +54,23 @@ def reconcile(
     connected(ctx, work)
 
 
-async def _print_json(client: Client, answers: _Answers) -> saga_pb2.ReconciliationSummary:
+async def _print_json(client: Client, answers: _Answers) -> _Summary:
+    answer = _Answer()
     async for answer in answers:
         say(client.types.to_json(answer, indent=None))
     return answer.summary
 
 
-async def _print_lines(answers: _Answers) -> saga_pb2.ReconciliationSummary:
+async def _print_lines(answers: _Answers) -> _Summary:
+    answer = _Answer()
     async for answer in answers:
         if answer.HasField("orphan"):
             say("\t".join(_row(answer.orphan)))
     return answer.summary
 
 
-async def _show_table(answers: _Answers) -> saga_pb2.ReconciliationSummary:
-    rows: list[Sequence[str]] = []
+async def _show_table(answers: _Answers) -> _Summary:
+    answer, rows = _Answer(), list[Sequence[str]]()
     with Console(stderr=True).status("comparing") as status:
         async for answer in answers:
             if answer.HasField("orphan"):
@@ -77,14 +81,14 @@ async def _show_table(answers: _Answers) -> saga_pb2.ReconciliationSummary:
     return answer.summary
 
 
-def _end(summary: saga_pb2.ReconciliationSummary) -> None:
+def _end(summary: _Summary) -> None:
     for why in summary.unreachable:
         complain(f"not compared: {why}")
     asked = ", ".join(summary.participants)
     complain(f"{summary.effects} effects at {asked}: {_orphans(summary.orphans)}")
     if summary.orphans:
         raise typer.Exit(EXIT_ORPHANS)
-    if summary.unreachable:
+    if summary.unreachable or not summary.participants:
         raise typer.Exit(EXIT_NOT_COMPARED)
 
 
