@@ -27,6 +27,12 @@ class Metrics:
             ("state",),
             registry=self.registry,
         )
+        self._shed = Counter(
+            "saga_shed",
+            "Starts that were refused because there was too much to do, by what of.",
+            ("reason",),
+            registry=self.registry,
+        )
         self._purged = Counter(
             "saga_purged",
             "Finished sagas that this instance has deleted after their retention.",
@@ -40,6 +46,10 @@ class Metrics:
     def ended(self, state: SagaState) -> None:
         """One saga reached a final state, or STUCK."""
         self._ended.labels(state.value).inc()
+
+    def shed(self, reason: str) -> None:
+        """One saga was refused at the door: too many sagas, starts or calls."""
+        self._shed.labels(reason).inc()
 
     def purged(self, count: int) -> None:
         """So many finished sagas were deleted."""

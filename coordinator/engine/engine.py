@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -12,9 +12,10 @@ from coordinator.core.decide import Decision, start
 from coordinator.core.events import Started
 from coordinator.core.model import Definition
 from coordinator.core.saga import Saga
+from coordinator.engine.admission import Admission, Limits
 from coordinator.engine.changes import Changes
 from coordinator.engine.definitions import Definitions
-from coordinator.engine.errors import Draining, Overloaded
+from coordinator.engine.errors import Draining
 from coordinator.engine.fence import Fence
 from coordinator.engine.gate import Condition
 from coordinator.engine.gates import Gates
@@ -41,6 +42,7 @@ class EngineSettings:
     """More than this many sagas in memory are not started."""
     max_calls: int = 512
     """So many calls may be in flight to one participant."""
+    limits: Limits = field(default_factory=Limits)
     start_timeout_ms: int = 5_000
     """StartSaga answers that the journal is away when a start is not on disk after this long."""
     drain_ms: int = 10_000
@@ -64,6 +66,7 @@ class Engine:
         self._ownership = Ownership(
             settings.ownership, ports, definitions=definitions, fence=fence, runner=self._runner
         )
+        self._admission = Admission(settings.limits, ports, self._gates)
         self._starting: dict[str, asyncio.Future[AppendError | None]] = {}
         self._draining = False
 
@@ -138,6 +141,7 @@ class Engine:
             Draining, Overloaded: this instance takes no new saga now.
         """
         self._check_open()
+        self._admission.check(definition, room=self._room(), starts=len(self._starting))
         while (earlier := self._starting.get(saga_id)) is not None:
             await self._settled(earlier)
         if self._runner.get(saga_id) is not None:
@@ -157,8 +161,10 @@ class Engine:
             raise Draining
         if not self.ready:
             raise JournalUnavailable("the journal's database is away")
-        if len(self._runner) + len(self._starting) >= self._settings.max_sagas:
-            raise Overloaded
+
+    def _room(self) -> int:
+        """How many more sagas may be in memory."""
+        return self._settings.max_sagas - len(self._runner) - len(self._starting)
 
     async def _durable(self, decision: Decision, event: Started) -> Saga:
         """Wait until the start is on disk. A caller that goes away does not stop the saga."""

@@ -8,4 +8,8 @@ class Draining(Exception):
 
 
 class Overloaded(Exception):
-    """As many sagas are in flight as this instance may hold."""
+    """More work than this instance could do soon; says of what, and when to ask again."""
+
+    def __init__(self, words: str, *, retry_after_ms: int) -> None:
+        super().__init__(words)
+        self.retry_after_ms = retry_after_ms

@@ -71,10 +71,11 @@ class Gate:
         self._in_flight = 0
         self._doing = 0
         self._unclear = 0
-        self._answers = 0
+        self._answers = limit  # since the window was halved; a round trip is over
         self._undoes: Lane = OrderedDict()
         self._does: Lane = OrderedDict()
         self._since_ms = 0
+        self._closed_ms = 0  # monotonic
         self._failure: Failure | None = None
 
     @property
@@ -88,6 +89,14 @@ class Gate:
             in_flight=self._in_flight,
             failure=self._failure,
         )
+
+    @property
+    def wait_ms(self) -> int:
+        """How long the Do that waits longest has waited for room; 0 while the circuit is open."""
+        if self.circuit_open or not self._does:
+            return 0
+        since_ms = max(next(iter(self._does)).since_ms, self._closed_ms)
+        return self._clock.monotonic_ms() - since_ms
 
     def enter(self, direction: Direction) -> bool:
         """Let a call pass if it may be sent now; its answer must be told to `answered`."""
@@ -121,6 +130,7 @@ class Gate:
         """It is back: let calls pass, few at first."""
         self._window = min(FIRST_WINDOW, self._limit)
         self._unclear = 0
+        self._closed_ms = self._clock.monotonic_ms()
         self._turn(circuit_open=False)
         self._let_go()
 

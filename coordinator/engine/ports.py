@@ -23,6 +23,10 @@ class Stats(Protocol):
         """One saga reached a final state, or STUCK."""
         ...
 
+    def shed(self, reason: str) -> None:
+        """One saga was refused at the door: too many sagas, starts or calls."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:

@@ -44,12 +44,16 @@ class Counts:
     def __init__(self) -> None:
         self.attempts: Counter[str] = Counter()
         self.states: Counter[SagaState] = Counter()
+        self.refused: Counter[str] = Counter()
 
     def attempt(self, direction: Direction, outcome: str) -> None:
         self.attempts[f"{direction.value} {outcome}"] += 1
 
     def ended(self, state: SagaState) -> None:
         self.states[state] += 1
+
+    def shed(self, reason: str) -> None:
+        self.refused[reason] += 1
 
 
 class Coordinator:
