@@ -1,13 +1,15 @@
 """The participants of a simulation, and the network between: lost, doubled, late and proxied calls.
 
 Participants keep one barrier row per saga and step, as the real ones do, and count the effects that
-are there. Every call is checked against the journal at the moment it is sent.
+are there. Two participants serve the steps in turn. One that is down answers nothing but that, and
+its health service does not answer. Every call is checked at the moment it is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +18,8 @@ from coordinator.participants.base import Answer, Attempt, Done, Failed
 
 Key = tuple[str, str]
 Tell = Callable[[str], None]
+
+PARTICIPANTS = ("left", "right")
 
 
 @dataclass
@@ -26,7 +30,9 @@ class Services:
     tell: Tell
     sour: float
     rows: dict[Key, str] = field(default_factory=dict)
-    effects: dict[Key, int] = field(default_factory=dict)
+    effects: Counter[Key] = field(default_factory=Counter)
+    down: set[str] = field(default_factory=set)
+    """Names of participants that are down."""
 
     def serve(self, attempt: Attempt) -> str:
         key = (attempt.saga_id, attempt.step)
@@ -39,7 +45,7 @@ class Services:
         if key not in self.rows:
             self.rows[key] = "REJECTED" if self.chance.random() < self.sour else "DONE"
             if self.rows[key] == "DONE":
-                self.effects[key] = self.effects.get(key, 0) + 1
+                self.effects[key] += 1
         return {"DONE": "OK", "REJECTED": "REJECTED", "COMPENSATED": "REFUSED"}[self.rows[key]]
 
     def compensate(self, key: Key) -> str:
@@ -49,9 +55,14 @@ class Services:
         return "OK"
 
 
-@dataclass
+def serves(service: str) -> str:
+    """Name of the participant that serves a step service, such as test.v1.A."""
+    return "left" if service in {"test.v1.A", "test.v1.C"} else "right"
+
+
+@dataclass(frozen=True)
 class Weather:
-    """How bad the network is, until it clears."""
+    """How bad the network is."""
 
     lost: float
     doubled: float
@@ -62,17 +73,36 @@ class Weather:
 CLEAR = Weather(lost=0, doubled=0, proxied=0, slowest_seconds=0.01)
 
 
+@dataclass
+class Traffic:
+    """What is under way in the whole world; it goes on when the coordinator that sent it dies."""
+
+    messages: int = 0
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Let something happen when a message has arrived."""
+        self.messages += 1
+
+        def arrive() -> None:
+            self.messages -= 1
+            act()
+
+        asyncio.get_running_loop().call_later(seconds, arrive)
+
+
 class Network:
-    """`Participants` of one coordinator. What it has sent goes on when that coordinator dies."""
+    """`Participants` of one coordinator."""
 
     def __init__(
         self,
         services: Services,
+        traffic: Traffic,
         chance: random.Random,
         weather: Callable[[], Weather],
         check: Callable[[Attempt], None],
     ) -> None:
         self._services = services
+        self._traffic = traffic
         self._chance = chance
         self._weather = weather
         self._check = check
@@ -82,7 +112,10 @@ class Network:
         """See `Participants.call`."""
         self._check(attempt)
         hear = _Once(lambda answer: None if self.dead else answered(answer))
-        self._later(attempt.timeout_ms / 1_000, lambda: hear(silence()))
+        if serves(attempt.service) in self._services.down:
+            self._soon(lambda: hear(away()))
+            return
+        self._limit(attempt, hear)
         weather = self._weather()
         if self._chance.random() < weather.proxied:
             self._soon(lambda: hear(no(FailureKind.REFUSED)))
@@ -93,13 +126,20 @@ class Network:
 
     def whose(self, service: str) -> str:
         """See `Participants.whose`."""
-        return service.split(".", maxsplit=1)[0]
+        return service if service in PARTICIPANTS else serves(service)
 
     async def serving(self, participant: str) -> bool:
         """See `Participants.serving`: a storm may swallow this question, too."""
-        return self._chance.random() >= self._weather().lost
+        await asyncio.sleep(self._chance.random() * 0.05)
+        lost = self._chance.random() < self._weather().lost
+        return participant not in self._services.down and not lost
+
+    def _limit(self, attempt: Attempt, hear: _Once) -> None:
+        asyncio.get_running_loop().call_later(attempt.timeout_ms / 1_000, lambda: hear(silence()))
 
     def _arrive(self, attempt: Attempt, hear: _Once) -> None:
+        if serves(attempt.service) in self._services.down:
+            return
         answer = self._services.serve(attempt)
         if self._chance.random() >= self._weather().lost:
             self._soon(lambda: hear(heard(attempt, answer)))
@@ -107,10 +147,7 @@ class Network:
     def _soon(self, act: Callable[[], None]) -> None:
         slowest = self._weather().slowest_seconds
         late = self._chance.random() < 0.1
-        self._later(self._chance.random() * (slowest if late else 0.05), act)
-
-    def _later(self, seconds: float, act: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later(seconds, act)
+        self._traffic.later(self._chance.random() * (slowest if late else 0.05), act)
 
 
 class _Once:
@@ -126,6 +163,10 @@ class _Once:
 
 def silence() -> Failed:
     return Failed(Failure(kind=FailureKind.UNKNOWN, code="DEADLINE_EXCEEDED", reason="NO_ANSWER"))
+
+
+def away() -> Failed:
+    return Failed(Failure(kind=FailureKind.UNKNOWN, code="UNAVAILABLE", reason="UNAVAILABLE"))
 
 
 def no(kind: FailureKind) -> Failed:
