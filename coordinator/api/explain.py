@@ -7,6 +7,7 @@ what happens next by itself; and what each verb would do that is legal now.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import assert_never
 
 from coordinator.core.model import Failure, SagaState, Step, StepState
@@ -16,9 +17,18 @@ from coordinator.engine.gate import Condition
 from coordinator.journal.base import Standing, VerbKind
 
 
-def explain(saga: Saga, conditions: Mapping[str, Condition], *, now_ms: int) -> str:
-    """The whole of it; `conditions` tells by step service how its participant does."""
-    return " ".join(_sentences(saga, conditions, now_ms))
+def explain(saga: Saga, conditions: Mapping[str, Condition], *, owner: str, now_ms: int) -> str:
+    """The whole of it.
+
+    `conditions` tells by step service how its participant does, and `owner` is the instance that
+    runs the saga, empty for none.
+    """
+    sentences = (
+        _standing(saga, owner, now_ms),
+        _state_sentences(saga, conditions, now_ms),
+        (_VERBS[VerbKind(verb)](saga) for verb in legal_verbs(saga)),
+    )
+    return " ".join(chain(*sentences))
 
 
 def explain_unreadable(saga_id: str, standing: Standing, why: str) -> str:
@@ -43,14 +53,15 @@ def _under_way(saga: Saga) -> Iterator[tuple[Step, StepProgress]]:
             yield step, progress
 
 
-def _sentences(saga: Saga, conditions: Mapping[str, Condition], now_ms: int) -> Iterator[str]:
+def _standing(saga: Saga, owner: str, now_ms: int) -> Iterator[str]:
     yield f"Saga {saga.saga_id} of {saga.definition.name} is {saga.state.value}."
     begun, newest = now_ms - saga.created_ms, now_ms - saga.updated_ms
     yield f"It was started {_span(begun)} ago, and its newest event is {_span(newest)} old."
+    if not saga.state.final:
+        nobody = "Nobody owns it now: its last owner's lease is over, and another will claim it."
+        yield f"Its owner is {owner}." if owner else nobody
     if saga.failure is not None:
         yield f"It was aborted: {_told(saga.failure)}"
-    yield from _state_sentences(saga, conditions, now_ms)
-    yield from (_VERBS[VerbKind(verb)](saga) for verb in legal_verbs(saga))
 
 
 def _state_sentences(saga: Saga, conditions: Mapping[str, Condition], now_ms: int) -> Iterator[str]:

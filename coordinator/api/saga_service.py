@@ -34,7 +34,7 @@ from coordinator.api.verbs import Verbs
 from coordinator.core.saga import open_steps
 from coordinator.core.words import legal_verbs
 from coordinator.definitions.base import Definitions
-from coordinator.journal.base import Reader, Verb, VerbKind
+from coordinator.journal.base import Reader, Standing, Verb, VerbKind
 from coordinator.reconciliation.reconciler import Reconciler
 from mesh.errors import RecordMissing
 from mesh.typed_grpc import Context
@@ -113,24 +113,27 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         Raises:
             NotFound: SAGA_NOT_FOUND.
         """
+        standing = await self._standing(request.saga_id)
         try:
             saga = (await self._load(request.saga_id)).saga
         except (HistoryNotReadable, DefinitionNotRunnable, RecordMissing) as unreadable:
-            return await self._explain_unreadable(request.saga_id, unreadable.message)
+            words = explain_unreadable(request.saga_id, standing, unreadable.message)
+            return pb.ExplainSagaResponse(explanation=words)
         conditions = {service: self._sagas.circuit_of(service) for service in waits_for(saga)}
         by_name = {condition.participant: condition for condition in conditions.values()}
         return pb.ExplainSagaResponse(
-            explanation=explain(saga, conditions, now_ms=self._now_ms()),
+            explanation=explain(saga, conditions, owner=standing.owner, now_ms=self._now_ms()),
             legal_verbs=[RPCS[VerbKind(verb)] for verb in legal_verbs(saga)],
             participants=map(condition_message, by_name.values()),
         )
 
-    async def _explain_unreadable(self, saga_id: str, why: str) -> pb.ExplainSagaResponse:
+    async def _standing(self, saga_id: str) -> Standing:
+        refuse_if_any(validate.saga_id_violations(saga_id))
         with translated():
             standing = (await self._reader.standings([saga_id])).get(saga_id)
         if standing is None:
             raise saga_not_found(saga_id)
-        return pb.ExplainSagaResponse(explanation=explain_unreadable(saga_id, standing, why))
+        return standing
 
     async def _load(self, saga_id: str) -> LoadedSaga:
         refuse_if_any(validate.saga_id_violations(saga_id))

@@ -135,6 +135,8 @@ class Standing:
 
     definition_hash: str
     state: SagaState
+    owner: str = ""
+    """The instance that runs it; empty when it is finished, or nobody's yet again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

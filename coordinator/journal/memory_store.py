@@ -198,7 +198,15 @@ class MemoryStore:
         """The standings of those sagas that exist."""
         check_saga_ids(saga_ids)
         known = (self._sagas[name] for name in saga_ids if name in self._sagas)
-        return {saga.saga_id: Standing(saga.definition_hash, saga.state) for saga in known}
+        owners = {held.epoch: name for name, held in self._leases.items() if self.holds(held)}
+        return {
+            saga.saga_id: Standing(
+                saga.definition_hash,
+                saga.state,
+                "" if saga.state.final else owners.get(saga.epoch, ""),
+            )
+            for saga in known
+        }
 
     def purge(self, finished_for_ms: int, limit: int) -> int:
         """Forget the oldest of the sagas that ended long ago."""

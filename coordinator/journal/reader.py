@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, select, tuple_, union_all
+from sqlalchemy import Select, func, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from coordinator.core.model import SagaState
@@ -14,7 +14,17 @@ from coordinator.journal.codec import Row, decode
 from coordinator.journal.database import snapshot, transaction
 from coordinator.journal.limits import check_page, check_saga_ids, check_saga_page, check_texts
 from coordinator.journal.sagas import KEYS, load_one, select_events, select_sagas, stored_saga
-from coordinator.journal.tables import one_of, saga, saga_event
+from coordinator.journal.tables import instance, one_of, saga, saga_event
+
+_OWNER = (
+    select(instance.c.instance_id)
+    .where(
+        instance.c.epoch == saga.c.epoch,
+        instance.c.expire_time > func.clock_timestamp(),
+        saga.c.finish_time.is_(None),
+    )
+    .scalar_subquery()
+)
 
 
 async def load(engine: AsyncEngine, saga_id: str) -> StoredSaga | None:
@@ -78,7 +88,10 @@ def _page(
 async def standings(engine: AsyncEngine, saga_ids: Sequence[str]) -> Mapping[str, Standing]:
     """The standings of those sagas that exist."""
     check_saga_ids(saga_ids)
-    columns = select(saga.c.saga_id, saga.c.definition_hash, saga.c.state)
+    columns = select(saga.c.saga_id, saga.c.definition_hash, saga.c.state, _OWNER)
     async with transaction(engine) as tx:
         rows = await tx.execute(columns.where(one_of(saga.c.saga_id, saga_ids)))
-        return {saga_id: Standing(hash_, SagaState(state)) for saga_id, hash_, state in rows}
+        return {
+            saga_id: Standing(hash_, SagaState(state), owner or "")
+            for saga_id, hash_, state, owner in rows
+        }

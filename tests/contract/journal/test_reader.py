@@ -90,12 +90,18 @@ async def test_where_many_sagas_are_is_told_at_once(mine: Instance) -> None:
     asked = ["done", "nobody", "running", "done"]
     assert await mine.journal.standings(asked) == {
         "done": Standing("story-1", SagaState.COMPLETED),
-        "running": Standing("story-1", SagaState.RUNNING),
+        "running": Standing("story-1", SagaState.RUNNING, mine.lease.instance_id),
     }
     assert await mine.journal.standings([]) == {}
     assert await mine.journal.standings(["nobody"] * MAX_LIMIT) == {}
     with pytest.raises(InvalidQuery):
         await mine.journal.standings(["nobody"] * (MAX_LIMIT + 1))
+
+
+async def test_a_saga_has_no_owner_once_its_lease_is_over(mine: Instance) -> None:
+    await mine.tell(begun("s1").append)
+    await mine.journal.release_lease(mine.lease)
+    assert await mine.journal.standings(["s1"]) == {"s1": Standing("story-1", SagaState.RUNNING)}
 
 
 async def test_a_page_of_no_sensible_size_is_refused(mine: Instance) -> None:

@@ -21,7 +21,7 @@ def told(
     story: Story | Saga, *, after_ms: int = 0, conditions: Mapping[str, Condition] | None = None
 ) -> str:
     saga = story if isinstance(story, Saga) else story.saga
-    return explain(saga, conditions or {}, now_ms=saga.updated_ms + after_ms)
+    return explain(saga, conditions or {}, owner="one", now_ms=saga.updated_ms + after_ms)
 
 
 def test_a_running_saga_tells_what_it_waits_for() -> None:
@@ -29,9 +29,16 @@ def test_a_running_saga_tells_what_it_waits_for() -> None:
     assert told(story, after_ms=90_000) == (
         "Saga saga-1 of story is RUNNING."
         " It was started 90 s ago, and its newest event is 90 s old."
+        " Its owner is one."
         " Step b (2 of 2) is DOING, and attempt 1 waits for its answer."
         " CancelSaga would abort it and undo what may have happened: a, b."
     )
+
+
+def test_a_saga_whose_owner_is_gone_says_so() -> None:
+    saga = given("a").saga
+    text = explain(saga, {}, owner="", now_ms=saga.updated_ms)
+    assert "Nobody owns it now" in text
 
 
 def test_a_saga_that_tries_again_tells_why_and_when() -> None:
@@ -118,7 +125,9 @@ def test_a_stuck_saga_tells_whether_its_participant_is_back() -> None:
 
 
 def test_final_sagas_tell_how_they_ended() -> None:
-    assert told(given("a", "b").done("a").done("b")).endswith("All of its 2 steps are done.")
+    done = told(given("a", "b").done("a").done("b"))
+    assert done.endswith("All of its 2 steps are done.")
+    assert "owner" not in done
     undone = given("a", "b").done("a").rejected("b").compensated("a")
     assert told(undone).endswith("No step's effect is left.")
     given_up = given("a", "b").done("a").rejected("b").stuck().abandoned()

@@ -329,6 +329,17 @@ async def test_an_explanation_tells_how_the_participants_do_that_a_saga_waits_fo
     )
 
 
+async def test_an_explanation_names_the_owner_wherever_it_is_asked(
+    desk: Desk, world: World
+) -> None:
+    other = Desk(world, await world.coordinator("two"), desk.definitions)
+    await desk.start()
+    assert "Its owner is one." in (await explained(other)).explanation
+    await desk.coordinator.kill()
+    await other.coordinator.sent("DO a 1")
+    assert "Its owner is two." in (await explained(other)).explanation
+
+
 async def test_an_explanation_of_a_participant_that_is_away_says_so(desk: Desk) -> None:
     desk.coordinator.participants.away.add("test")
     await desk.start()
