@@ -38,6 +38,21 @@ class Metrics:
             "Finished sagas that this instance has deleted after their retention.",
             registry=self.registry,
         )
+        self._claimed = Counter(
+            "saga_claimed",
+            "Sagas that were taken over because nobody ran them.",
+            registry=self.registry,
+        )
+        self._unrunnable = Gauge(
+            "saga_unrunnable",
+            "Unfinished sagas that this release cannot run: definition gone, history not readable.",
+            registry=self.registry,
+        )
+        self._clock_jumps = Counter(
+            "saga_clock_jumps",
+            "Jumps of the database's clock by more than 5 s.",
+            registry=self.registry,
+        )
 
     def attempt(self, direction: Direction, outcome: str) -> None:
         """One answer: DONE, or the kind of failure."""
@@ -50,6 +65,18 @@ class Metrics:
     def shed(self, reason: str) -> None:
         """One saga was refused at the door: too many sagas, starts or calls."""
         self._shed.labels(reason).inc()
+
+    def claimed(self, count: int) -> None:
+        """So many sagas were claimed that nobody ran."""
+        self._claimed.inc(count)
+
+    def unrunnable(self, count: int) -> None:
+        """So many sagas cannot be run by this release now."""
+        self._unrunnable.set(count)
+
+    def clock_jumped(self) -> None:
+        """The database's clock has jumped."""
+        self._clock_jumps.inc()
 
     def purged(self, count: int) -> None:
         """So many finished sagas were deleted."""

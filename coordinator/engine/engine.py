@@ -39,7 +39,7 @@ class EngineSettings:
 
     ownership: OwnershipSettings
     max_sagas: int = 100_000
-    """More than this many sagas in memory are not started."""
+    """More than this many sagas in memory are neither started nor claimed."""
     max_calls: int = 512
     """So many calls may be in flight to one participant."""
     limits: Limits = field(default_factory=Limits)
@@ -64,7 +64,12 @@ class Engine:
             ports, fence=fence, gates=self._gates, changes=self._changes, lost=self._lost
         )
         self._ownership = Ownership(
-            settings.ownership, ports, definitions=definitions, fence=fence, runner=self._runner
+            settings.ownership,
+            ports,
+            definitions=definitions,
+            fence=fence,
+            runner=self._runner,
+            room=self._room,
         )
         self._admission = Admission(settings.limits, ports, self._gates)
         self._starting: dict[str, asyncio.Future[AppendError | None]] = {}

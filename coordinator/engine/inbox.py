@@ -2,7 +2,8 @@
 
 Any instance posts a verb into the journal's inbox; only the owner turns it into an event, in the
 saga's own order, so that a cancel and a completion, or two operators, cannot both win. A verb is
-accepted in the same transaction as its event, or refused with the reason.
+accepted in the same transaction as its event, or refused with the reason. One that is bound to a
+revision is refused when the saga has another when the verb's turn comes: who asked has not seen it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.live import Intent, Live
 from coordinator.engine.ports import Ports
 from coordinator.engine.runner import Runner
+from coordinator.engine.unrunnable import NotRunnable
 from coordinator.journal.base import JournalUnavailable, Lease, Verb, VerbKind
 
 log = structlog.get_logger(__name__)
@@ -37,7 +39,10 @@ class Inbox:
         load: Callable[[Lease, str], Awaitable[Live | None]],
         poll_seconds: float,
     ) -> None:
-        """`load` brings a saga of this instance into memory; None when it is final or not ours."""
+        """`load` brings a saga of this instance into memory; None when it is final or not ours.
+
+        It may raise NotRunnable.
+        """
         self._ports = ports
         self._runner = runner
         self._load = load
@@ -86,7 +91,11 @@ class Inbox:
         await self._refuse_told()
 
     async def _take(self, lease: Lease, verb: Verb) -> None:
-        live = self._runner.get(verb.saga_id) or await self._load(lease, verb.saga_id)
+        try:
+            live = self._runner.get(verb.saga_id) or await self._load(lease, verb.saga_id)
+        except NotRunnable as error:
+            await self._ports.journal.refuse_verb(verb.request_id, f"it cannot be run: {error}")
+            return
         if live is None:
             await self._ports.journal.refuse_verb(verb.request_id, "the saga is final")
             return
@@ -108,6 +117,8 @@ class Inbox:
             del self._refusals[request_id]
 
     def _event(self, verb: Verb, live: Live) -> Event:
+        if verb.revision not in (0, live.saga.revision):
+            raise IllegalEvent(f"it is at revision {live.saga.revision}, not at {verb.revision}")
         now_ms = self._ports.clock.now_ms()
         match verb.kind:
             case VerbKind.CANCEL:

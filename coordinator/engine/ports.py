@@ -27,6 +27,18 @@ class Stats(Protocol):
         """One saga was refused at the door: too many sagas, starts or calls."""
         ...
 
+    def claimed(self, count: int) -> None:
+        """So many sagas were claimed that nobody ran."""
+        ...
+
+    def unrunnable(self, count: int) -> None:
+        """So many sagas cannot be run by this release now."""
+        ...
+
+    def clock_jumped(self) -> None:
+        """The database's clock has jumped."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:

@@ -106,7 +106,12 @@ class Runner:
     def resume(self, saga: Saga) -> Live:
         """Go on with a saga that another process, or this one earlier, has left."""
         live = self._admit(saga)
-        calls, events = recover(saga, self._clock.now_ms())
+        try:
+            calls, events = recover(saga, self._clock.now_ms())
+        except Exception:  # a bug that this saga has met; the others go on
+            log.exception("saga.bug", saga_id=saga.saga_id)
+            self.submit(live, Intent.that(self._stuck(_BUG)))
+            return live
         self._sender.act(live, calls)
         for event in events:
             self.submit(live, Intent.that(event))
@@ -190,16 +195,21 @@ class Runner:
             state_changed=decision.saga.state is not live.saga.state,
             verb_id=intent.verb_id,
         )
-        self._ports.journal.append(append, partial(self._written, live, event, decision))
+        self._ports.journal.append(append, partial(self._written, live, event, decision, intent))
 
     def _written(
-        self, live: Live, event: Event, decision: Decision, error: AppendError | None
+        self,
+        live: Live,
+        event: Event,
+        decision: Decision,
+        intent: Intent,
+        error: AppendError | None,
     ) -> None:
         live.writing = False
         if live.dropped:
             return
         if error is not None:
-            self._not_written(live, event, error)
+            self._not_written(live, event, intent, error)
             return
         resumed = live.saga.state is SagaState.STUCK
         live.saga = decision.saga
@@ -215,8 +225,13 @@ class Runner:
             self._sender.act_late(live)
             self._turn(live)
 
-    def _not_written(self, live: Live, event: Event, error: AppendError) -> None:
+    def _not_written(self, live: Live, event: Event, intent: Intent, error: AppendError) -> None:
         saga_id = live.saga.saga_id
+        if isinstance(error, Unwritable) and intent.verb_id:  # the saga itself is well
+            intent.refuse(IllegalEvent("the journal's database refuses the data of this verb"))
+            self._sender.act_late(live)
+            self._turn(live)
+            return
         if isinstance(error, Unwritable) and not isinstance(event, Stuck):
             log.error("saga.event_not_storable", saga_id=saga_id, error=str(error))
             self._halt_first(live, _UNWRITABLE)

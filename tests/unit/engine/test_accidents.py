@@ -276,16 +276,16 @@ async def test_a_retry_that_comes_due_while_something_else_is_written_is_sent_af
     await world.start(one, "a")
     await one.answer("DO a 1", failed())
     await settle()
-    append = refusing("Aborted", Unwritable("no"), one.journal.append)
-    monkeypatch.setattr(one.journal, "append", append)
-    one.journal.hold()
-    asking = asyncio.create_task(world.verb(one, VerbKind.CANCEL))
-    await asyncio.sleep(2)
-    one.journal.let_go()
-    await world.until(SagaState.STUCK)
-    await asking
-    await world.verb(one, VerbKind.RETRY)
-    await one.answer("DO a 3")
+    told: list[Callable[[AppendError | None], None]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(one.journal, "append", lambda _, done: told.append(done))
+        asking = asyncio.create_task(world.verb(one, VerbKind.CANCEL))
+        await asyncio.sleep(2)
+    assert one.participants.waiting == 0
+    (done,) = told
+    done(Unwritable("no"))
+    assert (await asking).state is VerbState.REFUSED
+    await one.answer("DO a 2")
     await world.until(SagaState.COMPLETED)
 
 

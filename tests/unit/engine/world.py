@@ -45,6 +45,9 @@ class Counts:
         self.attempts: Counter[str] = Counter()
         self.states: Counter[SagaState] = Counter()
         self.refused: Counter[str] = Counter()
+        self.sagas_claimed = 0
+        self.sagas_unrunnable = 0
+        self.clock_jumps = 0
 
     def attempt(self, direction: Direction, outcome: str) -> None:
         self.attempts[f"{direction.value} {outcome}"] += 1
@@ -54,6 +57,15 @@ class Counts:
 
     def shed(self, reason: str) -> None:
         self.refused[reason] += 1
+
+    def claimed(self, count: int) -> None:
+        self.sagas_claimed += count
+
+    def unrunnable(self, count: int) -> None:
+        self.sagas_unrunnable = count
+
+    def clock_jumped(self) -> None:
+        self.clock_jumps += 1
 
 
 class Coordinator:
