@@ -67,7 +67,7 @@ class Load:
             if self.running:
                 self._pause(saga_id, revision)
 
-        self.journal.append(_append(saga_id, revision), done)
+        self.journal.append(one_append(saga_id, revision), done)
 
     def _pause(self, saga_id: str, revision: int) -> None:
         after = (saga_id, revision + 1) if revision < _EVENTS else (str(uuid7()), 1)
@@ -78,7 +78,8 @@ class Load:
             self._write(*after)
 
 
-def _append(saga_id: str, revision: int) -> Append:
+def one_append(saga_id: str, revision: int) -> Append:
+    """The event of a saga at this revision: started, steps done, completed."""
     now, last = time.time_ns() // 1_000_000, revision == _EVENTS
     event: Event = StepDone(time_ms=now, step="charge_payment", attempt=1, response=_PAYLOAD)
     if revision == 1:
@@ -92,8 +93,22 @@ def _append(saga_id: str, revision: int) -> Append:
     )
 
 
-async def measure(dsn: str, sagas: int, jitter: float, wait: float, seconds: float) -> None:
-    """Print one row: what so many sagas at a time write."""
+@dataclass(frozen=True)
+class Figures:
+    """What a load came to."""
+
+    appends_per_second: float
+    p50: float
+    """Seconds from queueing an append to hearing that it is on disk."""
+    p99: float
+    cpu: float
+    """Seconds of this process for each append."""
+
+
+async def measure(
+    dsn: str, *, sagas: int, seconds: float, jitter: float = 0, wait: float = 0
+) -> Figures:
+    """What so many sagas at a time write."""
     journal = PostgresJournal(dsn, longest_wait=wait)
     await journal.open()
     await journal.acquire_lease("bench", 3_600_000)
@@ -108,10 +123,19 @@ async def measure(dsn: str, sagas: int, jitter: float, wait: float, seconds: flo
     load.running, waits = False, sorted(load.waits)
     await asyncio.sleep(0.1)
     await journal.close()
+    return Figures(
+        len(waits) / elapsed,
+        waits[len(waits) // 2],
+        waits[len(waits) * 99 // 100],
+        cpu / len(waits),
+    )
+
+
+async def _print_row(dsn: str, sagas: int, jitter: float, wait: float, seconds: float) -> None:
+    found = await measure(dsn, sagas=sagas, seconds=seconds, jitter=jitter, wait=wait)
     print(  # noqa: T201 - this is what it is for
-        f"{sagas:6} {jitter * 1e3:8.0f} {wait * 1e3:6.1f} {len(waits) / elapsed:10,.0f}"
-        f" {waits[len(waits) // 2] * 1e3:8.2f} {waits[len(waits) * 99 // 100] * 1e3:8.2f}"
-        f" {cpu / len(waits) * 1e6:10.0f}"
+        f"{sagas:6} {jitter * 1e3:8.0f} {wait * 1e3:6.1f} {found.appends_per_second:10,.0f}"
+        f" {found.p50 * 1e3:8.2f} {found.p99 * 1e3:8.2f} {found.cpu * 1e6:10.0f}"
     )
 
 
@@ -128,7 +152,7 @@ async def main() -> None:
             for sagas in (1, 64, 256):
                 for jitter in (0, 0.010):
                     for wait in (0, 0.001):
-                        await measure(dsn, sagas, jitter, wait, chosen.seconds)
+                        await _print_row(dsn, sagas, jitter, wait, chosen.seconds)
 
 
 if __name__ == "__main__":
