@@ -55,9 +55,15 @@ def _was_hindered(recovery: Recovery, faults: Sequence[Fault]) -> bool:
         fault.at < recovery.at + recovery.seconds
         and fault.until + _RESTART_SECONDS > recovery.at
         and fault.target != recovery.coordinator
-        and fault.target.startswith(("postgres", "coordinator"))
+        and _is_needed(fault.target)
         for fault in faults
     )
+
+
+def _is_needed(target: str) -> bool:
+    """Whether a takeover needs it: PostgreSQL, a coordinator, or the link between them."""
+    client, _, server = target.partition(">")
+    return client == "postgres" or (client.startswith("coordinator") and server in ("", "postgres"))
 
 
 def _counts(names: Iterable[str]) -> str:

@@ -164,6 +164,17 @@ class StoredStock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """The end of a reconciliation."""
+
+    effects: int
+    """How many were compared."""
+    orphans: int
+    unreachable: list[str]
+    """What could not be compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
     """What reconciliation found."""
 
@@ -188,6 +199,7 @@ Record = (
     | StoredBarrier
     | LedgerLine
     | StoredStock
+    | Reconciliation
     | Orphan
 )
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {

@@ -13,20 +13,18 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
-import grpc.aio
 import psycopg
 
-from local.books import read_stock
 from local.mesh import Mesh
 from local.ports import Ports
 from local.shop import Shop, open_shop
 from local.until import until
-from protos.inventory.v1 import inventory_pb2
+from tests.chaos.aftermath import reconcile, ship
 from tests.chaos.customers import Customers
 from tests.chaos.faults import Injector, Supervisor, processes
 from tests.chaos.links import Links
 from tests.chaos.plans import FIRST_STOCK, plans
-from tests.chaos.records import History, Record, Run, StoredSaga, StoredStock
+from tests.chaos.records import History, Record, Run
 from tests.chaos.recovery import Recoveries
 from tests.chaos.schedule import Fault, FaultKind, schedule
 from tests.chaos.stores import read_stores, rows
@@ -131,7 +129,8 @@ async def perform(run: Run, folder: Path, watch: Watch) -> History:
             *chaos.supervisor.exits,
             *chaos.recoveries.measured,
             *stored,
-            *await _ship(mesh, shop, stored),
+            *await ship(mesh, shop, stored),
+            *await reconcile(shop),
         ]
     return History(tuple(records))
 
@@ -161,25 +160,3 @@ async def _shops(mesh: Mesh) -> AsyncIterator[dict[str, Shop]]:
 
 def _addresses(mesh: Mesh, coordinator: str) -> Callable[[str], str]:
     return lambda name: mesh.address(coordinator if name == "coordinator" else name)
-
-
-async def _ship(mesh: Mesh, shop: Shop, stored: list[Record]) -> list[StoredStock]:
-    """Let the warehouse ship every completed order; returns the stock before and after."""
-    products = list(FIRST_STOCK)
-    before = await read_stock(mesh, products)
-    for saga in stored:
-        if isinstance(saga, StoredSaga) and saga.state == "COMPLETED":
-            request = inventory_pb2.ShipStockRequest(order_id=saga.order_id)
-            with suppress(grpc.aio.AioRpcError):  # what is not shipped shows in the stock
-                await shop.inventory.ShipStock(request, timeout=10)
-    after = await read_stock(mesh, products)
-    return [
-        StoredStock(
-            product=product,
-            available=before[product].available,
-            reserved=before[product].reserved,
-            available_after=after[product].available,
-            reserved_after=after[product].reserved,
-        )
-        for product in products
-    ]

@@ -38,6 +38,7 @@ def test_a_percentile_is_the_value_that_so_many_are_not_above(
         (fault("coordinator-2>postgres", 5, 8), 0),  # a process may still be starting
         (fault("coordinator", 10, 13), 1),  # its own fall
         (fault("payment", 10, 13), 1),
+        (fault("coordinator-2>payment", 10, 13), 1),
         (fault("postgres", 14, 15), 1),
         (fault("postgres", 1, 4), 1),
     ],

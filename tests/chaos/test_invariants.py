@@ -15,6 +15,7 @@ from tests.chaos.records import (
     History,
     LedgerLine,
     Orphan,
+    Reconciliation,
     Record,
     Run,
     StoredBarrier,
@@ -86,7 +87,8 @@ COMPENSATED: list[Record] = [
     StoredBarrier(participant="shop", saga_id="s-2", step=STEPS[0], state="COMPENSATED"),
     StoredBarrier(participant="shop", saga_id="s-2", step=STEPS[1], state="REJECTED"),
 ]
-GOOD = History((RUN, STOCK, *COMPLETED, *COMPENSATED))
+RECONCILED = Reconciliation(effects=4, orphans=0, unreachable=[])
+GOOD = History((RUN, STOCK, RECONCILED, *COMPLETED, *COMPENSATED))
 
 
 remade: Callable[..., Record] = replace
@@ -231,6 +233,14 @@ PLANTED = [
     (
         "participants_hold_what_the_saga_says",
         changed(first(COMPLETED, StoredBarrier), state="COMPENSATED"),
+    ),
+    (
+        "reconciliation_finds_no_orphan",
+        without(RECONCILED),
+    ),
+    (
+        "reconciliation_finds_no_orphan",
+        changed(RECONCILED, unreachable=["payment"]),
     ),
     (
         "reconciliation_finds_no_orphan",

@@ -15,7 +15,7 @@ from tests.chaos.figures import report
 from tests.chaos.records import StoredSaga, save
 from tests.chaos.run import Chaos, first_run, perform
 
-SEED, SECONDS, RATE = 4, 50, 4
+SEED, SECONDS, RATE = 40, 60, 4
 
 
 async def unwatched(_chaos: Chaos) -> None:
