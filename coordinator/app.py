@@ -13,8 +13,10 @@ from uuid_utils import uuid7
 from coordinator.api.definition_service import DefinitionService
 from coordinator.api.reflection import DefinitionsReflection
 from coordinator.api.saga_service import SagaService
+from coordinator.console.circuits import CircuitGauges
 from coordinator.console.metrics import Metrics, serving
 from coordinator.console.orphans import OrphanGauges
+from coordinator.console.stuck import StuckGauges
 from coordinator.core.model import Definition
 from coordinator.definitions.base import DefinitionRefused
 from coordinator.definitions.registry import Registry
@@ -99,6 +101,8 @@ async def _serve(
     definitions = _Compiled(registry)
     engine = Engine(_engine_settings(settings), ports, definitions=definitions)
     metrics.gauge("saga_in_memory", "Sagas that this instance runs now.", lambda: engine.sagas)
+    CircuitGauges(metrics.registry, engine.conditions)
+    stuck = StuckGauges(metrics.registry, journal)
     server = _server(settings, engine, registry, tracer_provider)
     books = Books(
         effects=GrpcEffects(participants.channels),
@@ -128,6 +132,7 @@ async def _serve(
                     shipped.register(),
                     purging.run(),
                     reconciling.run(),
+                    stuck.run(),
                 )
             ]
             await server.run()
@@ -144,6 +149,7 @@ def _engine_settings(settings: Settings) -> EngineSettings:
     return EngineSettings(
         ownership=ownership,
         max_sagas=settings.max_sagas,
+        max_calls=settings.max_calls_per_participant,
         drain_ms=int(settings.shutdown_grace_seconds * 1_000),
     )
 

@@ -47,6 +47,12 @@ class Settings(ServiceSettings):
     max_sagas: int = Field(
         default=100_000, ge=1, description="sagas in memory above which no new one is started"
     )
+    max_calls_per_participant: int = Field(
+        default=512,
+        ge=1,
+        le=65_536,
+        description="calls in flight to one participant above which further ones wait",
+    )
     retention_days: float = Field(
         default=30,
         ge=1,

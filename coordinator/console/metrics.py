@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from coordinator.core.model import Direction, SagaState
+from coordinator.core.model import Direction, FailureKind, SagaState
+from coordinator.engine.errors import Excess
 
 
 class Metrics:
@@ -29,7 +30,7 @@ class Metrics:
         )
         self._shed = Counter(
             "saga_shed",
-            "Starts that were refused because there was too much to do, by what of.",
+            "Starts that were refused because there was too much to do, and too much of what.",
             ("reason",),
             registry=self.registry,
         )
@@ -54,6 +55,19 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Without this an alert on an increase would miss the first of its kind."""
+        for excess in Excess:
+            self._shed.labels(excess.value)
+        for state in SagaState:
+            if state.final or state is SagaState.STUCK:
+                self._ended.labels(state.value)
+        for direction in Direction:
+            for outcome in ("DONE", *(kind.value for kind in FailureKind)):
+                self._attempts.labels(direction.value, outcome)
+
     def attempt(self, direction: Direction, outcome: str) -> None:
         """One answer: DONE, or the kind of failure."""
         self._attempts.labels(direction.value, outcome).inc()
@@ -62,9 +76,9 @@ class Metrics:
         """One saga reached a final state, or STUCK."""
         self._ended.labels(state.value).inc()
 
-    def shed(self, reason: str) -> None:
-        """One saga was refused at the door: too many sagas, starts or calls."""
-        self._shed.labels(reason).inc()
+    def shed(self, excess: Excess) -> None:
+        """One saga was refused at the door."""
+        self._shed.labels(excess.value).inc()
 
     def claimed(self, count: int) -> None:
         """So many sagas were claimed that nobody ran."""

@@ -15,11 +15,12 @@ A participant that is away refuses nobody. Its sagas wait without costing anythi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import structlog
 
 from coordinator.core.model import Definition
-from coordinator.engine.errors import Overloaded
+from coordinator.engine.errors import Excess, Overloaded
 from coordinator.engine.gates import Gates
 from coordinator.engine.ports import Ports
 
@@ -59,16 +60,17 @@ class Admission:
             Overloaded: not now.
         """
         if room <= 0:
-            self._refuse("sagas", "as many sagas are under way as this coordinator may hold")
+            self._refuse(Excess.SAGAS, "as many sagas are under way as this coordinator may hold")
         if starts >= self._limits.starts:
-            self._refuse("starts", "too many starts wait for the coordinator's database")
+            self._refuse(Excess.STARTS, "too many starts wait for the coordinator's database")
         for step in definition.steps:
             gate = self._gates.of(step.service)
             if gate.wait_ms > self._limits.wait_ms:
-                self._refuse("calls", f"too many calls wait for {gate.participant}", gate.wait_ms)
+                words = f"too many calls wait for {gate.participant}"
+                self._refuse(Excess.CALLS, words, gate.wait_ms)
 
-    def _refuse(self, reason: str, words: str, wait_ms: int = 0) -> None:
-        self._stats.shed(reason)
+    def _refuse(self, excess: Excess, words: str, wait_ms: int = 0) -> NoReturn:
+        self._stats.shed(excess)
         self._refused += 1
         now_ms = self._clock.monotonic_ms()
         if now_ms - self._logged_ms >= _LOG_EVERY_MS:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 
 class Draining(Exception):
     """This instance is shutting down; another one, or this one later, will take the saga."""
+
+
+class Excess(Enum):
+    """What there is too much of."""
+
+    SAGAS = "sagas"
+    """In memory."""
+    STARTS = "starts"
+    """That wait for the disk."""
+    CALLS = "calls"
+    """That wait for room at a participant."""
 
 
 class Overloaded(Exception):

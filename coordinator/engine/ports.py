@@ -8,6 +8,7 @@ from typing import Protocol
 
 from coordinator.core.model import Direction, SagaState
 from coordinator.engine.clock import Clock
+from coordinator.engine.errors import Excess
 from coordinator.journal.base import Journal
 from coordinator.participants.base import Participants
 
@@ -23,8 +24,8 @@ class Stats(Protocol):
         """One saga reached a final state, or STUCK."""
         ...
 
-    def shed(self, reason: str) -> None:
-        """One saga was refused at the door: too many sagas, starts or calls."""
+    def shed(self, excess: Excess) -> None:
+        """One saga was refused at the door."""
         ...
 
     def claimed(self, count: int) -> None:

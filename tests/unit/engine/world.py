@@ -12,6 +12,7 @@ from coordinator.core.model import Definition, Direction, Failure, FailureKind, 
 from coordinator.core.saga import Saga
 from coordinator.engine.clock import LoopClock
 from coordinator.engine.engine import Engine, EngineSettings
+from coordinator.engine.errors import Excess
 from coordinator.engine.ownership import OwnershipSettings
 from coordinator.engine.ports import Ports
 from coordinator.journal.base import Verb, VerbKind, VerbOutcome, VerbState
@@ -44,7 +45,7 @@ class Counts:
     def __init__(self) -> None:
         self.attempts: Counter[str] = Counter()
         self.states: Counter[SagaState] = Counter()
-        self.refused: Counter[str] = Counter()
+        self.refused: Counter[Excess] = Counter()
         self.sagas_claimed = 0
         self.sagas_unrunnable = 0
         self.clock_jumps = 0
@@ -55,8 +56,8 @@ class Counts:
     def ended(self, state: SagaState) -> None:
         self.states[state] += 1
 
-    def shed(self, reason: str) -> None:
-        self.refused[reason] += 1
+    def shed(self, excess: Excess) -> None:
+        self.refused[excess] += 1
 
     def claimed(self, count: int) -> None:
         self.sagas_claimed += count
