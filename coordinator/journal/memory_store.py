@@ -192,7 +192,7 @@ class MemoryStore:
             and (before is None or (saga.created_ms, saga.saga_id) < before)
         ]
         found.sort(key=lambda saga: (saga.created_ms, saga.saga_id), reverse=True)
-        return [replace(_stored(saga), entries=()) for saga in found[:limit]]
+        return [_listed(saga) for saga in found[:limit]]
 
     def standings(self, saga_ids: Sequence[str]) -> Mapping[str, Standing]:
         """The standings of those sagas that exist."""
@@ -294,12 +294,16 @@ def _readable(saga: _Saga) -> bool:
 
 
 def _stored(saga: _Saga) -> StoredSaga:
+    return replace(_listed(saga), entries=tuple(decode(row) for row in saga.rows))
+
+
+def _listed(saga: _Saga) -> StoredSaga:
     return StoredSaga(
         saga_id=saga.saga_id,
         definition=saga.definition,
         definition_hash=saga.definition_hash,
         state=saga.state,
-        entries=tuple(decode(row) for row in saga.rows),
+        entries=(),
         created_ms=saga.created_ms,
         updated_ms=saga.updated_ms,
         keys=saga.keys,

@@ -11,7 +11,7 @@ import pytest
 from coordinator.core.model import SagaState
 from coordinator.journal.base import InvalidQuery, JournalUnavailable, Standing, StoredSaga
 from coordinator.journal.limits import MAX_LIMIT, MAX_REVISION, MAX_TIME_MS
-from tests.contract.journal.harness import Instance, begun, finished, ids
+from tests.contract.journal.harness import Instance, Rig, begun, finished, ids
 from tests.contract.journal.test_inbox import verb
 
 
@@ -96,6 +96,12 @@ async def test_where_many_sagas_are_is_told_at_once(mine: Instance) -> None:
     assert await mine.journal.standings(["nobody"] * MAX_LIMIT) == {}
     with pytest.raises(InvalidQuery):
         await mine.journal.standings(["nobody"] * (MAX_LIMIT + 1))
+
+
+async def test_a_history_that_cannot_be_read_is_still_listed(rig: Rig, mine: Instance) -> None:
+    await mine.tell(begun("s1").append)
+    await rig.damage("s1")
+    assert ids(await listed(mine)) == ["s1"]
 
 
 async def test_a_saga_has_no_owner_once_its_lease_is_over(mine: Instance) -> None:

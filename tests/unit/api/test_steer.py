@@ -123,6 +123,14 @@ async def test_a_saga_that_refuses_says_why_and_does_not_stop_the_others(desk: D
     assert (await desk.get("s-2")).revision == 1
 
 
+async def test_a_saga_that_cannot_be_read_does_not_stop_the_others(desk: Desk) -> None:
+    await stick(desk, "s-1", "s-2")
+    desk.world.store.damage("s-1")
+    told = await steered(desk, RETRY_ALL)
+    assert results(told) == {"s-1": "REFUSED", "s-2": "ACCEPTED"}
+    assert told["s-1"].explanation.startswith("stored by a newer release, or damaged")
+
+
 async def test_one_step_is_skipped_in_all_of_them(desk: Desk) -> None:
     await stick(desk, "s-1", "s-2")
     skip = retry_all(verb=pb.SAGA_VERB_SKIP, step="a")
