@@ -33,3 +33,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._virtual.seconds
+
+    def stand_still(self, seconds: float) -> None:
+        """Let time go on without a turn for anybody, as when the process is stopped."""
+        self._virtual.seconds += seconds

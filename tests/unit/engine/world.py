@@ -126,10 +126,12 @@ class World:
         self.store = MemoryStore(self.now_ms)
         self.definitions = Definitions()
         self.reader = MemoryJournal(self.store)
+        self.jump_ms = 0
+        """How far the store's clock was set forward."""
         self._coordinators: list[Coordinator] = []
 
     def now_ms(self) -> int:
-        return EPOCH_MS + int(asyncio.get_running_loop().time() * 1_000)
+        return self.jump_ms + EPOCH_MS + int(asyncio.get_running_loop().time() * 1_000)
 
     async def coordinator(self, instance_id: str = "one", max_sagas: int = 100) -> Coordinator:
         self._coordinators.append(Coordinator(self, instance_id, max_sagas))
@@ -168,7 +170,13 @@ class World:
         return saga
 
     async def verb(
-        self, coordinator: Coordinator, kind: VerbKind, *, step: str = "", request_id: str = ""
+        self,
+        coordinator: Coordinator,
+        kind: VerbKind,
+        *,
+        step: str = "",
+        request_id: str = "",
+        revision: int = 0,
     ) -> VerbOutcome:
         """Post a verb and wait until it is decided."""
         request_id = request_id or kind.value.lower()
@@ -180,6 +188,7 @@ class World:
                 step=step,
                 actor="ann",
                 reason="told to",
+                revision=revision,
             )
         )
         coordinator.engine.verb_posted()
