@@ -10,17 +10,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
 from coordinator.api.ports import Sagas
 from coordinator.api.refusals import saga_id_reused
 from coordinator.api.stored import LoadedSaga, StoredSagas
 from coordinator.api.versions import find_version
 from coordinator.core.model import RequestNotBuildable
 from coordinator.definitions.base import DefinitionRefused, Definitions, InputRefused
-from coordinator.journal.base import RevisionConflict
-from mesh.errors import NotFound
+from coordinator.engine.errors import Draining, Overloaded
+from coordinator.journal.base import JournalUnavailable, RevisionConflict
+from mesh.errors import MeshError, NotFound
 from protos.saga.v1 import saga_pb2 as pb
 
+log = structlog.get_logger(__name__)
+
 _IN_THE_WAY = (RevisionConflict, InputRefused, RequestNotBuildable, DefinitionRefused, NotFound)
+_REFUSALS = (*_IN_THE_WAY, MeshError, JournalUnavailable, Draining, Overloaded)
 
 
 class Starts:
@@ -52,7 +58,11 @@ class Starts:
         task = asyncio.create_task(self._start_once(request, traceparent))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_unheard)
+            raise
 
     async def _start_once(self, request: pb.StartSagaRequest, traceparent: str) -> LoadedSaga:
         try:
@@ -85,6 +95,13 @@ class Starts:
         if not _is_asked_for(existing, request):
             raise saga_id_reused(request.saga_id)
         return existing
+
+
+def _unheard(start: asyncio.Task[LoadedSaga]) -> None:
+    """The caller has gone: of what it would have been told, only a bug is worth a line."""
+    error = None if start.cancelled() else start.exception()
+    if error is not None and not isinstance(error, _REFUSALS):
+        log.error("start.failed", exc_info=error)
 
 
 def _is_asked_for(existing: LoadedSaga, request: pb.StartSagaRequest) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -183,6 +184,20 @@ async def test_a_client_that_goes_away_does_not_stop_its_saga(desk: Desk) -> Non
     await desk.coordinator.answer("DO a 1")
     await desk.coordinator.answer("DO b 1")
     await desk.world.until(SagaState.COMPLETED)
+
+
+async def test_a_start_that_fails_when_its_client_has_gone_is_no_error_of_ours(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.coordinator.journal.hold()
+    started = asyncio.create_task(desk.start())
+    await asyncio.sleep(0.1)
+    started.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await started
+    await asyncio.sleep(6)  # past the time that a start may wait for the disk
+    gc.collect()  # asyncio tells of unheard exceptions when it forgets their tasks
+    assert not caplog.records
 
 
 async def test_the_span_of_the_start_is_the_trace_of_the_saga(desk: Desk) -> None:
