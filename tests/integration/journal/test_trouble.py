@@ -47,7 +47,7 @@ END $$
 """
 
 
-async def _disk_is_full(database: Database, *tables: str) -> None:
+async def disk_is_full(database: Database, *tables: str) -> None:
     await database.admin.execute(_DISK_IS_FULL)
     for table in tables:
         await database.admin.execute(
@@ -69,7 +69,7 @@ async def test_while_the_disk_is_full_appends_wait_and_are_written_when_there_is
 ) -> None:
     running = begun("running")
     await mine.tell(running.append)
-    await _disk_is_full(database, "saga_event")
+    await disk_is_full(database, "saga_event")
     told = [mine.queue(append) for append in (running.done("a"), begun("s1").append)]
     await _until_unavailable(mine)
     later = mine.queue(begun("s2").append)
@@ -90,7 +90,7 @@ async def test_while_the_disk_is_full_everything_that_writes_is_unavailable(
     await mine.tell(begun("s2").append)
     await mine.journal.post_verb(verb("v1", "s2"))
     await database.rig.expire(dead.lease)
-    await _disk_is_full(database, "instance", "saga", "saga_inbox")
+    await disk_is_full(database, "instance", "saga", "saga_inbox")
     for ask in _writing(mine, definitions=False):
         with pytest.raises(JournalUnavailable):
             await ask()
@@ -113,7 +113,7 @@ async def test_a_server_that_takes_no_writes_is_away_and_left_until_there_is_one
     await database.rig.expire(dead.lease)
     name = urlsplit(database.dsn).path[1:]
     await database.admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    await _end_sessions(database)
+    await end_sessions(database)
     told = [mine.queue(second), mine.queue(begun("s3").append)]
     await _until_unavailable(mine)
     for ask in _writing(mine, definitions=True):
@@ -140,7 +140,7 @@ async def test_opening_on_an_empty_database_that_takes_no_writes_says_so(
     await journal.close()
 
 
-async def _end_sessions(database: Database) -> None:
+async def end_sessions(database: Database) -> None:
     await database.rows("""
         SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
         WHERE starts_with(application_name, 'journal') AND datname = current_database()
