@@ -7,8 +7,8 @@ Contract, for every implementation:
   No answer by the attempt's timeout is an answer too: UNKNOWN with DEADLINE_EXCEEDED.
 - An answer is Done only for OK. What every other code means is the table of `outcome.py`.
 - `call` never raises for reasons of the wire or the participant; these are answers.
-- `whose` names the participant that serves a step service. While nobody is known to serve it, it has
-  a name of its own, under which its calls wait together: that of the service.
+- `whose` names the participant that serves a step service. While nobody is known to serve it, it
+  has a name of its own, under which its calls wait together: that of the service.
 - `serving` asks the participant's health service, within a second or so, and never raises.
 """
 

@@ -15,6 +15,8 @@ from typing import cast
 
 import grpc
 import structlog
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import trace
 
@@ -52,6 +54,7 @@ CHANNEL_OPTIONS = (
 )
 
 _HEALTH_SECONDS = 1.0
+_NOT_A_MESSAGE = "RESPONSE_NOT_READABLE"
 _NO_HEALTH_SERVICE = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND})
 """Answers of one that does not tell how it is; but it answers."""
 
@@ -153,6 +156,9 @@ class GrpcParticipants:
                 attempt.request, timeout=attempt.timeout_ms / 1_000, metadata=metadata
             )
             code = grpc.StatusCode.OK
+            if not _is_message(response):
+                code, reason = grpc.StatusCode.INTERNAL, _NOT_A_MESSAGE
+                return _unknown(code.name, reason, "the answer is no message", span_id_of(span))
             return Done(response, span_id_of(span))
         except grpc.aio.AioRpcError as error:
             failed = _failed(attempt, error, span_id_of(span))
@@ -205,5 +211,19 @@ def _failed(attempt: Attempt, error: grpc.aio.AioRpcError, span_id: str) -> Fail
     return Failed(failure, refusal.retry_after_ms, span_id)
 
 
-def _unknown(code: str, reason: str, message: str) -> Failed:
-    return Failed(Failure(kind=FailureKind.UNKNOWN, code=code, reason=reason, message=message))
+def _is_message(response: bytes) -> bool:
+    """Whether these bytes are a message of any type.
+
+    What is none would spoil the requests made of it, above all the Compensate that carries it. As
+    an unknown answer it is asked for again, and the participant's barrier answers as it did before.
+    """
+    try:
+        Empty.FromString(response)
+    except DecodeError:
+        return False
+    return True
+
+
+def _unknown(code: str, reason: str, message: str, span_id: str = "") -> Failed:
+    failure = Failure(kind=FailureKind.UNKNOWN, code=code, reason=reason, message=message)
+    return Failed(failure, span_id=span_id)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 import grpc
+from google.protobuf.wrappers_pb2 import BytesValue
+from grpc_health.v1 import health_pb2
 from opentelemetry.trace import TracerProvider
 
 from coordinator.core.model import Direction
@@ -31,20 +33,43 @@ class Seen:
 
 
 @dataclass
+class Health:
+    """Answers `grpc.health.v1.Health/Check` when it may."""
+
+    state: health_pb2.HealthCheckResponse.ServingStatus = health_pb2.HealthCheckResponse.SERVING
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
+
+    def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
+        check = grpc.unary_unary_rpc_method_handler(self._check)
+        return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
+
+    async def _check(self, _request: bytes, _context: Context) -> bytes:
+        await self.may_answer.wait()
+        answer = health_pb2.HealthCheckResponse(status=self.state)
+        return bytes(answer.SerializeToString())
+
+
+@dataclass
 class Participant:
     """Serves two steps; every method answers with `behave`, in bytes."""
 
     behave: Behave
+    health: Health | None = None
+    """None: it has no health service."""
     seen: list[Seen] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler[bytes, bytes], ...]:
-        return tuple(
+        steps = tuple(
             grpc.method_handlers_generic_handler(
                 service, {name: self._handler(f"{service}/{name}") for name in ("Do", "Compensate")}
             )
             for service in (SERVICE, OTHER_SERVICE)
         )
+        return (*steps, self.health.handler()) if self.health else steps
 
     def _handler(self, method: str) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def handle(request: bytes, context: Context) -> bytes:
@@ -58,8 +83,13 @@ class Participant:
         return grpc.unary_unary_rpc_method_handler(handle)
 
 
+def wrapped(content: bytes) -> bytes:
+    """A message with these bytes in it."""
+    return BytesValue(value=content).SerializeToString()
+
+
 async def echo(request: bytes, _context: Context) -> bytes:
-    return b"answer to " + request
+    return wrapped(b"answer to " + request)
 
 
 @dataclass
@@ -107,8 +137,10 @@ async def ask(participants: GrpcParticipants, attempt: Attempt) -> Answer:
 
 
 @asynccontextmanager
-async def running(tracer_provider: TracerProvider | None = None) -> AsyncIterator[Running]:
-    participant = Participant(echo)
+async def running(
+    tracer_provider: TracerProvider | None = None, *, health: Health | None = None
+) -> AsyncIterator[Running]:
+    participant = Participant(echo, health)
     server, port = await serve(participant)
     targets = {"payment": f"127.0.0.1:{port}"}
     participants = GrpcParticipants(targets, tracer_provider=tracer_provider)

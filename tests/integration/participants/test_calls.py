@@ -26,7 +26,9 @@ from tests.integration.participants.participant import (
     Running,
     ask,
     contract,
+    echo,
     serve,
+    wrapped,
 )
 
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
@@ -58,7 +60,7 @@ async def test_the_bytes_arrive_as_they_are_and_the_response_comes_back_so(
     payment: Running,
 ) -> None:
     answer = await payment.ask(replace(DO, request=b"\xff\x00no protobuf"))
-    assert answer == Done(b"answer to \xff\x00no protobuf")
+    assert answer == Done(wrapped(b"answer to \xff\x00no protobuf"))
     assert payment.participant.seen[0].method == f"{SERVICE}/Do"
     assert payment.participant.seen[0].request == b"\xff\x00no protobuf"
 
@@ -157,7 +159,7 @@ async def test_a_response_of_one_mebibyte_arrives(payment: Running) -> None:
         return request
 
     payment.participant.behave = behave
-    large = bytes(2 << 20)
+    large = wrapped(bytes(2 << 20))
     assert await payment.ask(replace(COMPENSATE, request=large)) == Done(large)
 
 
@@ -171,6 +173,31 @@ async def test_a_response_beyond_every_limit_is_unknown(payment: Running) -> Non
         FailureKind.UNKNOWN,
         "RESOURCE_EXHAUSTED",
     )
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"<html>no backend</html>", b"{}", b"\x0a\x7ftoo short", b"\xff" * 20]
+)
+async def test_an_answer_that_is_no_message_is_unknown_and_goes_nowhere(
+    payment: Running, garbage: bytes
+) -> None:
+    """As a DONE it would travel with the Compensate, which nobody could read then."""
+
+    async def behave(_request: bytes, _context: Context) -> bytes:
+        return garbage
+
+    payment.participant.behave = behave
+    failure = failed(await payment.ask(DO)).failure
+    assert (failure.kind, failure.reason) == (FailureKind.UNKNOWN, "RESPONSE_NOT_READABLE")
+    assert failed(await payment.ask(COMPENSATE)).failure.kind is FailureKind.UNKNOWN
+
+
+async def test_an_empty_answer_is_a_message(payment: Running) -> None:
+    async def behave(_request: bytes, _context: Context) -> bytes:
+        return b""
+
+    payment.participant.behave = behave
+    assert await payment.ask(DO) == Done(b"")
 
 
 async def hang(_request: bytes, _context: Context) -> bytes:
@@ -234,7 +261,7 @@ async def test_a_refreshed_route_moves_a_service_and_keeps_the_others(payment: R
 
 
 async def test_addresses_of_one_participant_share_its_calls_and_cover_for_each_other() -> None:
-    first, second = Participant(echo_one), Participant(echo_one)
+    first, second = Participant(echo), Participant(echo)
     (one, port_one), (two, port_two) = await serve(first), await serve(second)
     participants = GrpcParticipants({"payment": f"ipv4:127.0.0.1:{port_one},127.0.0.1:{port_two}"})
     participants.route([contract("payment", SERVICE)])
@@ -245,10 +272,6 @@ async def test_addresses_of_one_participant_share_its_calls_and_cover_for_each_o
     await until_done(participants)
     await participants.close()
     await two.stop(None)
-
-
-async def echo_one(_request: bytes, _context: Context) -> bytes:
-    return b"1"
 
 
 async def test_closing_answers_everything_in_flight_once(payment: Running) -> None:

@@ -22,6 +22,7 @@ from tests.integration.participants.participant import (
     Context,
     Running,
     running,
+    wrapped,
 )
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -110,5 +111,5 @@ async def test_an_unsampled_saga_stays_unsampled_at_its_participants(
 async def test_a_saga_without_a_trace_gets_no_span_of_its_own(
     payment: Running, exporter: InMemorySpanExporter
 ) -> None:
-    assert await payment.ask(DO) == Done(b"answer to request")
+    assert await payment.ask(DO) == Done(wrapped(b"answer to request"))
     assert exporter.get_finished_spans() == ()
