@@ -97,12 +97,16 @@ class Storm:
         self._tell(f"{instance.name} starts again")
         instance.start()
 
+    def _lose_answer(self, instance: Victim) -> None:
+        self._store.unlucky.add(instance.name)
+        instance.journal.lose_next_answer()
+
     def _journal(self, instance: Victim) -> None:
         journal, store, name = instance.journal, self._store, instance.name
         fates: dict[str, Callable[[], None]] = {
             "is cut off": journal.cut,
             "is back": journal.mend,
-            "loses the next commit's answer": journal.lose_next_answer,
+            "loses the next commit's answer": lambda: self._lose_answer(instance),
             "commits for ever": journal.hold,
             "commits again": journal.let_go,
             "is taken for dead": lambda: store.end_lease(name),

@@ -56,7 +56,11 @@ class WatchedStore(MemoryStore):
         self._refusing = False
         self._refused: set[str] = set()
         self._suspicions: dict[str, Suspicion] = {}
+        self._convicted: set[str] = set()
+        """Sagas that may be held guilty: so many of their owners have stopped."""
         self._sendable: dict[tuple[str, str, Direction, int], bytes] = {}
+        self.unlucky: set[str] = set()
+        """Instances whose link is going to be cut: struck as soon as they claim."""
         self.poison: set[str] = set()
         """Sagas that kill whoever runs them, until they are STUCK."""
 
@@ -102,8 +106,18 @@ class WatchedStore(MemoryStore):
     def claim(self, lease: Lease, limit: int, passing_over: frozenset[str]) -> Claimed:
         claimed = super().claim(lease, limit, passing_over)
         for stored in claimed.sagas:
-            self._suspicions.setdefault(stored.saga_id, Suspicion()).claimed = _now()
+            suspicion = self._suspicions.setdefault(stored.saga_id, Suspicion())
+            suspicion.claimed = _now()
+            if self._looks_guilty(stored.saga_id, suspicion):
+                self._convicted.add(stored.saga_id)
+        if lease.instance_id in self.unlucky:
+            self.strike(lease.instance_id)
         return claimed
+
+    def _looks_guilty(self, saga_id: str, seen: Suspicion) -> bool:
+        """An innocent one can only look so when this world has struck it while it was alone."""
+        alone = saga_id in self.poison or seen.strikes > 0
+        return alone and seen.strikes + seen.poisonings >= DEATHS
 
     def acquit(self, lease: Lease, saga_ids: Sequence[str]) -> None:
         super().acquit(lease, saga_ids)
@@ -135,15 +149,14 @@ class WatchedStore(MemoryStore):
                 raise Broken(f"{row.saga_id} is STUCK, and nothing in this world explains it")
             self.poison.discard(row.saga_id)
         self._suspicions.pop(row.saga_id, None)
+        self._convicted.discard(row.saga_id)
 
     def _explained(self, append: Append) -> bool:
         event, saga_id = append.event, append.saga.saga_id
         if isinstance(event, AttemptFailed):
             return event.direction is Direction.COMPENSATE and event.attempt >= TRIES
         if isinstance(event, Stuck) and event.failure.reason == "SAGA_POISONOUS":
-            seen = self._suspicions.get(saga_id, Suspicion())
-            guilty = saga_id in self.poison or seen.strikes > 0
-            return guilty and seen.strikes + seen.poisonings >= DEATHS
+            return saga_id in self._convicted
         return saga_id in self._refused
 
     # --- what is there --------------------------------------------------------
