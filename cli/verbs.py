@@ -46,7 +46,7 @@ def _user() -> str:
         return "unknown"
 
 
-OneSaga = Annotated[str, typer.Argument(metavar="[SAGA]", help="Id of the saga.")]
+OneSaga = Annotated[str, typer.Argument(metavar="SAGA", help="Id of the saga.")]
 Reason = Annotated[str, typer.Option(help="Why; kept in the saga's history.")]
 Actor = Annotated[
     str,
@@ -56,7 +56,9 @@ Revision = Annotated[
     int, typer.Option(min=0, help="Only if the saga still has this revision; see `saga get`.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Every saga that the conditions below find.")]
-DryRun = Annotated[bool, typer.Option(help="With --all: only tell which sagas would be asked.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="With --all: only tell which sagas would be asked.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="With --all: do not show them and ask first.")]
 StepName = Annotated[str, typer.Option(help="Name of the step that was undone by hand.")]
 

@@ -281,7 +281,8 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
             revision=request.revision,
         )
         with translated():
-            return await self._verbs.ask(verb, patience_seconds=_patience(context))
+            await self._verbs.ask(verb, patience_seconds=_patience(context))
+            return await self._stored.load(verb.saga_id)
 
 
 def _traceparent() -> str:

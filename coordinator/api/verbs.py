@@ -19,7 +19,7 @@ from coordinator.api.refusals import (
     verb_not_legal,
     verb_pending,
 )
-from coordinator.api.stored import LoadedSaga, StoredSagas
+from coordinator.api.stored import StoredSagas
 from coordinator.core.saga import Saga, open_steps, progress_of
 from coordinator.core.words import legal_verbs
 from coordinator.journal.base import (
@@ -33,7 +33,7 @@ from coordinator.journal.base import (
 )
 from mesh.errors import MeshError
 
-_FIRST_PAUSE_SECONDS = 0.005
+_FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
 """Between two looks at whether a verb is decided."""
 
@@ -46,10 +46,8 @@ class Verbs:
         self._reader = reader
         self._stored = stored
 
-    async def ask(
-        self, verb: Verb, *, patience_seconds: float, seen_revision: int = 0
-    ) -> LoadedSaga:
-        """Return the saga once the verb is accepted and durable.
+    async def ask(self, verb: Verb, *, patience_seconds: float, seen_revision: int = 0) -> None:
+        """Return once the verb is accepted and durable.
 
         `seen_revision` is the one that the saga had when it was looked at; by default that is now.
         A verb that is asked again under its id is not done twice: its first outcome is the answer.
@@ -70,11 +68,9 @@ class Verbs:
         elif not verb.revision:
             verb = replace(verb, revision=earlier.revision)
         await self._post(verb)
-        outcome = await self._decided(verb.request_id, patience_seconds)
-        loaded = await self._stored.load(verb.saga_id)
+        outcome = await self._decided(verb, saga.revision, patience_seconds)
         if outcome.state is VerbState.REFUSED:
-            raise _refusal(verb, outcome, loaded.saga)
-        return loaded
+            raise _refusal(verb, outcome, (await self._stored.load(verb.saga_id)).saga)
 
     async def check(self, verb: Verb) -> None:
         """Whether a verb would be asked; nothing is posted.
@@ -93,18 +89,20 @@ class Verbs:
             raise saga_not_found(verb.saga_id) from None
         self._sagas.verb_posted()
 
-    async def _decided(self, request_id: str, patience_seconds: float) -> VerbOutcome:
+    async def _decided(self, verb: Verb, revision: int, patience_seconds: float) -> VerbOutcome:
+        """The owner's word; one in this process is heard at once, another is looked for."""
         pause = _FIRST_PAUSE_SECONDS
         try:
             async with asyncio.timeout(patience_seconds):
+                await self._sagas.wait_for_change(verb.saga_id, revision, pause)
                 while True:
-                    outcome = await self._reader.verb_outcome(request_id)
+                    outcome = await self._reader.verb_outcome(verb.request_id)
                     if outcome is not None and outcome.state is not VerbState.PENDING:
                         return outcome
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         except TimeoutError:
-            raise verb_pending(request_id) from None
+            raise verb_pending(verb.request_id) from None
 
 
 def _bound(verb: Verb, revision: int) -> Verb:

@@ -60,10 +60,10 @@ async def stick(shop: Shop, customer: str) -> saga_pb2.Saga:
     packed.Pack(order)
     request = saga_pb2.StartSagaRequest(definition="hard-to-undo", input=packed)
     saga: saga_pb2.Saga = (await shop.sagas.StartSaga(request)).saga
-    watch = saga_pb2.WatchSagaRequest(saga_id=saga.saga_id)
-    async for answer in shop.sagas.WatchSaga(watch):
-        if answer.event.state == saga_pb2.SAGA_STATE_STUCK:
-            break
+    watched = shop.sagas.WatchSaga(saga_pb2.WatchSagaRequest(saga_id=saga.saga_id))
+    while (await watched.read()).event.state != saga_pb2.SAGA_STATE_STUCK:
+        pass
+    watched.cancel()
     return await shop.saga(saga.saga_id)
 
 
