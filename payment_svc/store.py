@@ -1,4 +1,4 @@
-"""Payments as readers see them, each change in a transaction of its own."""
+"""Payments as readers see them, each change in a transaction of its own (`mesh.postgres`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mesh.money import Money
+from mesh.postgres import transaction
 from payment_svc.payment import SOURCES, Charge, Payment, PaymentState
 from payment_svc.tables import payment
 
@@ -37,7 +38,7 @@ class Payments:
             set_={"state": state, "failure_reason": failure_reason, "update_time": sa.func.now()},
             where=payment.c.state.in_(SOURCES[state]),
         )
-        async with self._engine.begin() as tx:
+        async with transaction(self._engine) as tx:
             marked = await tx.execute(upsert.returning(payment.c.payment_id))
             return marked.one_or_none() is not None
 
@@ -52,7 +53,7 @@ class Payments:
         return await self._one(wanted.order_by(newest).limit(1))
 
     async def _one(self, query: sa.Select[*tuple[object, ...]]) -> Payment | None:
-        async with self._engine.connect() as tx:
+        async with transaction(self._engine) as tx:
             row = (await tx.execute(query)).mappings().one_or_none()
         return None if row is None else _payment(row)
 
