@@ -16,6 +16,7 @@ from mesh.errors import AlreadyExists
 from protos.saga.v1 import saga_pb2
 from tests.builders import definition
 from tests.hard_cases import without
+from tests.hard_cases.without import NewWorld
 from tests.unit.api.desk import Desk, KnownDefinitions, compiled
 from tests.unit.engine import world as worlds
 from tests.unit.engine.world import Coordinator, World
@@ -77,31 +78,29 @@ async def test_s04_a_saga_that_is_started_at_two_coordinators_at_once_runs_once(
     assert await start_at_both(world, "saga-2", one, two) == 2
 
 
-async def answer_a_stale_owner(world: World, saga_id: str) -> int:
+async def answer_a_stale_owner(world: World) -> int:
     """What an answer adds to a saga when who hears it has lost its lease meanwhile."""
-    one = await world.coordinator(f"one of {saga_id}")
-    await world.start(one, "a", "b", saga_id=saga_id)
+    one = await world.coordinator("one")
+    await world.start(one, "a", "b")
     sent = await one.sent("DO a 1")
     one.journal.cut()  # paused, or cut off: its lease runs out
-    two = await world.coordinator(f"two of {saga_id}")
+    two = await world.coordinator("two")
     await two.sent("DO a 1")
-    before = (await world.saga(saga_id)).revision
+    before = (await world.saga()).revision
     sent.answer(Done(b"stale"))
     await asyncio.sleep(0.001)
     one.journal.mend()
     await asyncio.sleep(0.001)
-    await two.kill()
-    await one.kill()
-    return (await world.saga(saga_id)).revision - before
+    return (await world.saga()).revision - before
 
 
 async def test_s05_a_stale_owner_can_send_and_never_decide(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    new_world: NewWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await answer_a_stale_owner(world, "saga-1") == 0
+    assert await answer_a_stale_owner(new_world()) == 0
 
     without.epochs(monkeypatch)
-    assert await answer_a_stale_owner(world, "saga-2") == 1
+    assert await answer_a_stale_owner(new_world()) == 1
 
 
 class Skewed(LoopClock):
@@ -113,57 +112,53 @@ class Skewed(LoopClock):
         return super().monotonic_ms() + self.skew_ms
 
 
-async def seconds_to_the_deadline(clock: type[Skewed]) -> float:
+async def seconds_to_the_deadline(world: World, clock: type[Skewed]) -> float:
     """When a saga with a deadline of a minute is aborted, though its owner died on the way."""
-    world, begin = World(), asyncio.get_running_loop().time()
+    begin = asyncio.get_running_loop().time()
     clock.skew_ms = 0
     one = await world.coordinator("one")
-    story = replace(definition("a"), hash="a", deadline_ms=60_000)
-    await world.start(one, story=story)
+    await world.start(one, story=replace(definition("a"), deadline_ms=60_000))
     await one.sent("DO a 1")
     await one.kill()
     clock.skew_ms = 50_000_000
     await world.coordinator("two")
     while (await world.saga()).state is SagaState.RUNNING:
         await asyncio.sleep(0.2)
-    await world.close()
     return asyncio.get_running_loop().time() - begin
 
 
 async def test_s08_a_deadline_is_kept_by_an_owner_whose_clock_is_hours_apart(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    new_world: NewWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worlds, "LoopClock", Skewed)
-    assert await seconds_to_the_deadline(Skewed) == pytest.approx(60, abs=1)
+    assert await seconds_to_the_deadline(new_world(), Skewed) == pytest.approx(60, abs=1)
 
     monkeypatch.setattr(Skewed, "synchronise", lambda self, now_ms: None)
-    assert await seconds_to_the_deadline(Skewed) < 10
+    assert await seconds_to_the_deadline(new_world(), Skewed) < 10
 
 
-async def jump_for_a_moment(world: World, patch: pytest.MonkeyPatch, saga_id: str) -> SagaState:
+async def jump_for_a_moment(world: World, patch: pytest.MonkeyPatch) -> SagaState:
     """Where a saga with a deadline is after the database's clock was an hour ahead for 2 s."""
-    one = await world.coordinator(saga_id)
-    story = replace(definition("a"), hash=saga_id, deadline_ms=60_000)
-    await world.start(one, saga_id=saga_id, story=story)
+    one = await world.coordinator()
+    await world.start(one, story=replace(definition("a"), deadline_ms=60_000))
     await one.sent("DO a 1")
     with patch.context() as ahead:
         ahead.setattr(world.store, "_now_ms", lambda: world.now_ms() + 3_600_000)
         await asyncio.sleep(2)
     await asyncio.sleep(10)
-    await one.kill()
-    return (await world.saga(saga_id)).state
+    return (await world.saga()).state
 
 
 async def test_s08_a_database_clock_that_jumps_for_a_moment_ends_no_saga(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    new_world: NewWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await jump_for_a_moment(world, monkeypatch, "saga-1") is SagaState.RUNNING
+    assert await jump_for_a_moment(new_world(), monkeypatch) is SagaState.RUNNING
 
     def believe(self: DatabaseTime, database_now_ms: int, *, asked_at_ms: int) -> None:
         self._believe(database_now_ms)
 
     monkeypatch.setattr(DatabaseTime, "hear", believe)
-    assert await jump_for_a_moment(world, monkeypatch, "saga-2") is SagaState.COMPENSATING
+    assert await jump_for_a_moment(new_world(), monkeypatch) is SagaState.COMPENSATING
 
 
 POISON, CRASHES = "saga-5", 12

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.core import retry
-from coordinator.core.model import FailureKind
+from coordinator.core.decide import Decision
+from coordinator.core.events import Event
+from coordinator.core.model import Definition, FailureKind
+from coordinator.engine import gate
+from coordinator.engine.live import Intent, Live
+from coordinator.engine.runner import Runner
 from coordinator.journal.base import Append, AppendError, Lease
 from coordinator.journal.codec import Row as JournalRow
 from coordinator.journal.memory import MemoryJournal, _Waiting
@@ -21,7 +26,10 @@ from mesh.barrier.mongo_operations import Document, Script
 from mesh.barrier.rules import BarrierState
 from mesh.errors import Conflict
 from mesh.step import StepCall, StepTypes
+from tests.unit.engine.world import Definitions, World
 from tests.unit.mongo_barrier.mutants import NoTombstoneInTheBarrier, NoTombstoneInTheStock
+
+NewWorld = Callable[[], World]
 
 
 def tombstones(patch: pytest.MonkeyPatch) -> None:
@@ -175,3 +183,44 @@ def owners_of_starts(patch: pytest.MonkeyPatch) -> None:
 def giving_up(patch: pytest.MonkeyPatch) -> None:
     """A Compensate that is refused is tried for ever."""
     patch.setattr(retry, "HOPELESS_LIMIT", 1 << 30)
+
+
+def one_event_at_a_time(patch: pytest.MonkeyPatch) -> None:
+    """What comes next is decided on what was true before."""
+    honest = Runner._turn
+
+    def hasty(self: Runner, live: Live) -> None:
+        live.writing = False
+        honest(self, live)
+
+    patch.setattr(Runner, "_turn", hasty)
+
+
+def write_before_act(patch: pytest.MonkeyPatch) -> None:
+    """A call is sent as soon as it is decided."""
+    honest = Runner._write
+
+    def hasty(self: Runner, live: Live, event: Event, decision: Decision, intent: Intent) -> None:
+        self._sender.act(live, decision.commands)
+        honest(self, live, event, decision, intent)
+
+    patch.setattr(Runner, "_write", hasty)
+
+
+def pinned_definitions(patch: pytest.MonkeyPatch) -> None:
+    """A saga goes on with the newest version, whatever it has begun with."""
+
+    async def newest(self: Definitions, content_hash: str) -> Definition:
+        return list(self.by_hash.values())[-1]
+
+    patch.setattr(Definitions, "load", newest)
+
+
+def limits_of_calls(patch: pytest.MonkeyPatch) -> None:
+    """Everything that waits for a participant goes at once."""
+    patch.setattr(gate, "FIRST_WINDOW", 1 << 20)
+
+
+def reserved_calls(patch: pytest.MonkeyPatch) -> None:
+    """Compensations have no share of their own, and no precedence."""
+    patch.setattr(gate, "_RESERVED", 1 << 20)
