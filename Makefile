@@ -147,6 +147,11 @@ test/integration: setup
 simulate: setup
 	@SEEDS=$(or $(SEEDS),20000) $(if $(SEED),SEED=$(SEED)) $(BIN)/pytest $(PARALLEL) tests/simulation -k promise
 
+## crash-points: a coordinator killed at every write and every send of every story
+.PHONY: crash-points
+crash-points: setup
+	@$(BIN)/pytest tests/crash_points -m ''
+
 ## e2e: real processes, public API and grpcurl
 .PHONY: e2e
 e2e: setup $(if $(shell command -v go),$(GRPCURL))

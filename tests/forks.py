@@ -10,6 +10,7 @@ import multiprocessing
 forkserver = multiprocessing.get_context("forkserver")
 forkserver.set_forkserver_preload(
     [
+        "tests.crash_points.dying",
         "tests.integration.inventory.dying",
         "tests.integration.mesh.killed_participant",
         "tests.integration.payment.killed_till",
