@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
 from tests.chaos.records import (
+    Call,
     History,
     LedgerLine,
     Orphan,
@@ -202,6 +203,16 @@ def participants_hold_what_the_saga_says(history: History) -> Iterator[str]:
             yield f"nobody holds {event.step} of {event.saga_id}, which is COMPLETED"
 
 
+def what_is_away_is_never_an_internal_error(history: History) -> Iterator[str]:
+    """Whoever is asked while something is away says so, to clients and to the coordinator."""
+    for call in history.all(Call):
+        if call.reason == "INTERNAL":
+            yield f"{call.method} of {call.name} at {call.at:.1f} s"
+    for event in history.all(StoredEvent):
+        if event.reason == "INTERNAL":
+            yield f"attempt {event.attempt} at {event.step} of {event.saga_id}"
+
+
 def reconciliation_finds_no_orphan(history: History) -> Iterator[str]:
     """The last word: everything was compared, and nothing is where it should not be."""
     compared = sum(not end.unreachable for end in history.all(Reconciliation))
@@ -226,6 +237,7 @@ PROMISES: tuple[Promise, ...] = (
     every_outcome_was_asked_for,
     participants_know_no_call_that_the_journal_does_not,
     participants_hold_what_the_saga_says,
+    what_is_away_is_never_an_internal_error,
     reconciliation_finds_no_orphan,
 )
 

@@ -101,6 +101,8 @@ class StoredEvent:
     kind: str
     step: str
     attempt: int
+    reason: str
+    """Of the failure that it tells of; empty when it tells of none."""
     commands: list[tuple[str, str, int]]
     """Step, direction (DO, COMPENSATE) and attempt of each call decided."""
 

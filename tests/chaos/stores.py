@@ -49,16 +49,16 @@ async def _journal(mesh: Mesh) -> list[Record]:
     )
     events = await rows(
         mesh.dsn("coordinator"),
-        "select saga_id, revision, kind, step, attempt, commands from saga.saga_event"
-        " order by saga_id, revision",
+        "select saga_id, revision, kind, step, attempt, payload, commands"
+        " from saga.saga_event order by saga_id, revision",
     )
-    return [
-        *(StoredSaga(**saga) for saga in sagas),
-        *(
-            StoredEvent(**{**event, "commands": list(_commands(event["commands"]))})
-            for event in events
-        ),
-    ]
+    return [*(StoredSaga(**saga) for saga in sagas), *(_event(event) for event in events)]
+
+
+def _event(row: dict[str, Any]) -> StoredEvent:
+    payload, commands = row.pop("payload"), row.pop("commands")
+    reason = journal_pb2.Event.FromString(payload).failure.reason
+    return StoredEvent(**row, reason=reason, commands=list(_commands(commands)))
 
 
 def _commands(stored: bytes) -> Iterator[tuple[str, str, int]]:

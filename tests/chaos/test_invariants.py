@@ -12,6 +12,7 @@ import pytest
 from tests.chaos.figures import report
 from tests.chaos.invariants import PROMISES, violations
 from tests.chaos.records import (
+    Call,
     History,
     LedgerLine,
     Orphan,
@@ -58,6 +59,7 @@ def event(number: int, revision: int, kind: str, step: str, *next_calls: str) ->
         kind=kind,
         step=step,
         attempt=1 if step else 0,
+        reason="",
         commands=[(each, direction, 1) for each in next_calls],
     )
 
@@ -87,6 +89,15 @@ COMPENSATED: list[Record] = [
     StoredBarrier(participant="shop", saga_id="s-2", step=STEPS[0], state="COMPENSATED"),
     StoredBarrier(participant="shop", saga_id="s-2", step=STEPS[1], state="REJECTED"),
 ]
+CALL = Call(
+    method="PlaceOrder",
+    to="order",
+    name="n-1",
+    at=1.0,
+    seconds=0.1,
+    code="INTERNAL",
+    reason="INTERNAL",
+)
 RECONCILED = Reconciliation(effects=4, orphans=0, unreachable=[])
 GOOD = History((RUN, STOCK, RECONCILED, *COMPLETED, *COMPENSATED))
 
@@ -233,6 +244,14 @@ PLANTED = [
     (
         "participants_hold_what_the_saga_says",
         changed(first(COMPLETED, StoredBarrier), state="COMPENSATED"),
+    ),
+    (
+        "what_is_away_is_never_an_internal_error",
+        changed(first(COMPENSATED, StoredEvent), reason="INTERNAL"),
+    ),
+    (
+        "what_is_away_is_never_an_internal_error",
+        added(CALL),
     ),
     (
         "reconciliation_finds_no_orphan",
