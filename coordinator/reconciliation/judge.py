@@ -3,8 +3,8 @@
 effect                    saga in the journal                 verdict
 is there, or may be       none                                UNKNOWN_SAGA
 is there, or may be       has no call of this step            UNKNOWN_SAGA
-is there, or may be       COMPENSATED, undone by the step     STILL_HELD
-is there, or may be       COMPENSATED, undone by hand         fine (SkipStep)
+is there, or may be       COMPENSATED                         STILL_HELD
+is there, or may be       COMPENSATED, this step skipped      fine: undone by hand
 no record, or not HELD    COMPLETED                           MISSING
 any                       unfinished, or ABANDONED            not judged
 

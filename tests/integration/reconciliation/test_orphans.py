@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from coordinator.reconciliation.base import Orphan, Summary
+from coordinator.reconciliation.base import Summary
 from tests.integration.reconciliation.shop import Shop
 
 
@@ -64,4 +64,3 @@ async def test_a_participant_that_is_away_is_named(shop: Shop) -> None:
     assert isinstance(summary, Summary)
     (why,) = summary.unreachable.values()
     assert why.startswith("shop: UNAVAILABLE, ")
-    assert not isinstance(summary, Orphan)
