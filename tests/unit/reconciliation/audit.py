@@ -33,6 +33,8 @@ class Records:
 
     def __init__(self, page: int = 1_000) -> None:
         self.page = page
+        self.slow = 0.001
+        """How long a page is on its way, in seconds."""
         self.stored: dict[str, dict[EffectKey, Effect]] = defaultdict(dict)
         self.away: set[str] = set()
 
@@ -45,11 +47,11 @@ class Records:
             self._reach(participant)
             mine = sorted(self.stored[participant].items())
             page = [effect for key, effect in mine if key > after][: self.page]
+            await asyncio.sleep(self.slow)
             yield [it for it in page if it.state in THERE and it.updated_ms >= since_ms]
             if len(page) < self.page:
                 return
             after = page[-1].key
-            await asyncio.sleep(0.001)
 
     async def find(self, participant: str, keys: Sequence[EffectKey]) -> Sequence[Effect]:
         self._reach(participant)
