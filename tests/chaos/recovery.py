@@ -1,4 +1,4 @@
-"""How long sagas stand still when their coordinator dies or is paused.
+"""How long sagas stand still when their coordinator dies, or is paused for longer than its lease.
 
 For each unfinished saga that it owned at that moment: the time until the saga has a newer event, or
 belongs to another lease, or has ended. Read from the journal's database, a few times a second.
