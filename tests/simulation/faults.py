@@ -13,6 +13,9 @@ from tests.simulation.store import WatchedStore
 
 JUMPS_MS = (-20_000, -6_000, -2_000, 2_000, 6_000, 20_000)
 STRIKES = 12
+"""About so many in a storm, however long it is."""
+LONG_OUTAGE_SECONDS = 40.0
+"""Longer than any budget of attempts."""
 
 
 class Victim(Protocol):
@@ -39,12 +42,12 @@ class Storm:
         services: Services,
         tell: Callable[[str], None],
     ) -> None:
-        self.seconds = chance.choice([8.0, 15.0, 25.0])
+        self.seconds = chance.choice([6.0, 10.0, 20.0])
         self._chance = chance
         self._store = store
         self._services = services
         self._tell = tell
-        self._outage_seconds = chance.choice([0, 0, 0, 40])
+        self._outage_seconds = LONG_OUTAGE_SECONDS if chance.random() < 0.1 else 0.0
 
     async def blow(self, instances: Sequence[Victim]) -> None:
         """Strike until it is over."""
