@@ -6,7 +6,7 @@ Between a coordinator and each step is a wire on which calls and answers can get
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -27,7 +27,10 @@ from mesh.errors import Rejected, Retry
 from mesh.server import Server
 from mesh.settings import ServiceSettings
 from mesh.step import GuardedStep, StepCall
-from tests.unit.engine.world import Counts, Definitions
+from tests.unit.engine.world import Counts, Definitions, World
+
+NewWorld = Callable[[], World]
+"""What the fixture `new_world` is: the same without a network, on virtual time."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from coordinator.participants.base import Done, Failed
 from mesh.errors import Refusal
 from tests.builders import definition
 from tests.hard_cases import without
-from tests.hard_cases.without import NewWorld
+from tests.hard_cases.mesh import NewWorld
 from tests.unit.engine.world import Coordinator, World, failed
 
 

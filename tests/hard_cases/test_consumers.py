@@ -11,7 +11,7 @@ from coordinator.core.model import FailureKind, SagaState
 from coordinator.participants.base import Done
 from protos.saga.v1 import saga_pb2
 from tests.hard_cases import without
-from tests.hard_cases.without import NewWorld
+from tests.hard_cases.mesh import NewWorld
 from tests.unit.api.desk import Desk, KnownDefinitions, caller, compiled
 from tests.unit.engine.world import World, failed
 

@@ -13,8 +13,8 @@ from mesh.effects import Effect, EffectKey, EffectState
 from mesh.step import StepCall
 from tests.contract.barrier_harness import BarrierHarness
 from tests.hard_cases import without
+from tests.hard_cases.mesh import NewWorld
 from tests.hard_cases.test_calls_that_come_late import undo
-from tests.hard_cases.without import NewWorld
 from tests.unit.engine.world import World
 from tests.unit.reconciliation.audit import Audit
 

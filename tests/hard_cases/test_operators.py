@@ -21,8 +21,7 @@ from protos.saga.v1 import saga_pb2
 from tests.contract.mongo_harness import ORDERED, PLENTY, MongoHarness
 from tests.contract.postgres_harness import PostgresHarness
 from tests.hard_cases import without
-from tests.hard_cases.mesh import Coordinator, Mesh, Wire, mesh_of, step
-from tests.hard_cases.without import NewWorld
+from tests.hard_cases.mesh import Coordinator, Mesh, NewWorld, Wire, mesh_of, step
 from tests.unit.api.desk import Desk, KnownDefinitions, caller, compiled
 from tests.unit.engine.world import World, failed
 

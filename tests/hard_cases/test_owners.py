@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.core.model import SagaState
-from coordinator.engine import suspects
+from coordinator.engine import loader
 from coordinator.engine.clock import LoopClock
 from coordinator.engine.database_time import DatabaseTime
 from coordinator.participants.base import Done
@@ -16,7 +16,7 @@ from mesh.errors import AlreadyExists
 from protos.saga.v1 import saga_pb2
 from tests.builders import definition
 from tests.hard_cases import without
-from tests.hard_cases.without import NewWorld
+from tests.hard_cases.mesh import NewWorld
 from tests.unit.api.desk import Desk, KnownDefinitions, compiled
 from tests.unit.engine import world as worlds
 from tests.unit.engine.world import Coordinator, World
@@ -200,8 +200,7 @@ async def test_s09_a_saga_that_kills_its_owners_is_isolated_and_harms_no_neighbo
 async def test_s09_without_a_count_of_crashes_it_kills_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suspects, "poisonous", lambda stored: False)
-    monkeypatch.setattr("coordinator.engine.loader.poisonous", lambda stored: False)
+    monkeypatch.setattr(loader, "poisonous", lambda stored: False)
     states = await crash_by_poison(world, "one")
 
     assert states[POISON] is SagaState.RUNNING

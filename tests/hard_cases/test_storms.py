@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.core.model import Direction, FailureKind, SagaState
 from tests.hard_cases import without
-from tests.hard_cases.without import NewWorld
+from tests.hard_cases.mesh import NewWorld
 from tests.unit.engine.test_gates import LIMIT, Crowd, down
 from tests.unit.engine.world import World, failed
 

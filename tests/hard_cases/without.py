@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 from google.protobuf.message import Message
@@ -26,10 +26,8 @@ from mesh.barrier.mongo_operations import Document, Script
 from mesh.barrier.rules import BarrierState
 from mesh.errors import Conflict
 from mesh.step import StepCall, StepTypes
-from tests.unit.engine.world import Definitions, World
+from tests.unit.engine.world import Definitions
 from tests.unit.mongo_barrier.mutants import NoTombstoneInTheBarrier, NoTombstoneInTheStock
-
-NewWorld = Callable[[], World]
 
 
 def tombstones(patch: pytest.MonkeyPatch) -> None:
