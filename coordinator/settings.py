@@ -45,7 +45,7 @@ class Settings(ServiceSettings):
         description="how long after its last heartbeat a dead instance keeps its sagas",
     )
     max_sagas: int = Field(
-        default=100_000, ge=1, description="sagas in memory above which no new one is started"
+        default=50_000, ge=1, description="sagas in memory above which no new one is started"
     )
     max_calls_per_participant: int = Field(
         default=512,

@@ -38,7 +38,7 @@ class EngineSettings:
     """Limits of one instance."""
 
     ownership: OwnershipSettings
-    max_sagas: int = 100_000
+    max_sagas: int = 50_000
     """More than this many sagas in memory are neither started nor claimed."""
     max_calls: int = 512
     """So many calls may be in flight to one participant."""
