@@ -45,7 +45,7 @@ class Gates:
         self._chance = chance
         self._gates: dict[str, Gate] = {}
         self._in_doubt: asyncio.Queue[Gate] = asyncio.Queue()
-        self._attended: set[str] = set()
+        self._attended: set[Gate] = set()
 
     def of(self, service: str) -> Gate:
         """The gate of the participant that serves a step service."""
@@ -72,8 +72,8 @@ class Gates:
         return gate
 
     def _doubted(self, gate: Gate) -> None:
-        if gate.participant not in self._attended:
-            self._attended.add(gate.participant)
+        if gate not in self._attended:
+            self._attended.add(gate)
             self._in_doubt.put_nowait(gate)
 
     async def _attend(self, gate: Gate) -> None:
@@ -87,7 +87,7 @@ class Gates:
             if gate.circuit_open:
                 self._close_circuit(gate)
             await asyncio.sleep(_AT_MOST_EVERY_SECONDS)
-        self._attended.discard(gate.participant)
+        self._attended.discard(gate)
 
     def _close_circuit(self, gate: Gate) -> None:
         log.info("circuit.closed", participant=gate.participant, **_words(gate))

@@ -203,6 +203,22 @@ async def test_a_step_that_nobody_serves_yet_waits_and_spends_nothing(world: Wor
     assert [condition.participant for condition in one.engine.conditions()] == [PARTICIPANT]
 
 
+async def test_a_step_that_is_served_no_more_waits_again(world: World) -> None:
+    one = await world.coordinator()
+    one.participants.unheard.add("test.v1.A")
+    await world.start(one, "a")
+    await asyncio.sleep(5)
+    one.participants.unheard.clear()
+    await one.answer("DO a 1")
+    one.participants.unheard.add("test.v1.A")
+    await world.start(one, "a", saga_id="saga-2")
+    await asyncio.sleep(5)
+    assert one.participants.waiting == 0
+    one.participants.unheard.clear()
+    await one.answer("DO a 1")
+    await world.until(SagaState.COMPLETED, "saga-2")
+
+
 # --- what is told ---------------------------------------------------------------------------------
 
 
