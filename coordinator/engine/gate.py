@@ -35,6 +35,14 @@ _AWAY = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED"})
 """Codes with which a participant, or whoever stands before it, says that it is away."""
 _REPEATEDLY = 5
 """So many unclear answers in a row are a reason to ask how it is, whatever their codes."""
+_SILENCE_MS = 2_000
+"""So long without any answer, while calls wait for room, is one too."""
+_SILENT = Failure(
+    kind=FailureKind.UNKNOWN,
+    code="UNAVAILABLE",
+    reason="PARTICIPANT_SILENT",
+    message="none of the calls in flight is answered",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +110,8 @@ class Gate:
         """Let a call pass if it may be sent now; its answer must be told to `answered`."""
         if not self._has_room(direction):
             return False
+        if not self._in_flight:
+            self._heard_ms = self._clock.monotonic_ms()
         self._in_flight += 1
         self._doing += direction is Direction.DO
         return True
@@ -111,6 +121,8 @@ class Gate:
         lane = self._does if direction is Direction.DO else self._undoes
         waiting = Waiting(lane, go, self._clock.monotonic_ms())
         lane[waiting] = None
+        if self._in_flight and waiting.since_ms - self._heard_ms > _SILENCE_MS:
+            self._doubt(_SILENT)
         return waiting
 
     def answered(self, direction: Direction, answer: Answer) -> None:
@@ -156,6 +168,7 @@ class Gate:
 
     def _learn(self, answer: Answer) -> None:
         self._answers += 1
+        self._heard_ms = self._clock.monotonic_ms()
         if isinstance(answer, Failed) and answer.failure.kind is FailureKind.UNKNOWN:
             self._unclear += 1
             if answer.failure.code in _AWAY or self._unclear >= _REPEATEDLY:
@@ -169,6 +182,9 @@ class Gate:
         if self._answers >= self._window:  # a round trip since the last time
             self._window = max(self._window // 2, min(FIRST_WINDOW, self._limit))
             self._answers = 0
+        self._doubt(failure)
+
+    def _doubt(self, failure: Failure) -> None:
         if not self.circuit_open:
             self.suspicion = failure
             self._doubted(self)

@@ -177,3 +177,21 @@ async def test_the_wait_is_that_of_the_oldest_do_and_begins_when_the_circuit_clo
     assert door.gate.wait_ms == 2_000
     door.answer()
     assert door.gate.wait_ms == 0
+
+
+async def test_silence_while_others_wait_is_a_doubt() -> None:
+    door = Door()
+    await asyncio.sleep(60)  # it has had nothing to say
+    for _ in range(FIRST_WINDOW + 1):
+        door.call(UNDO)
+    assert not door.doubts
+    await asyncio.sleep(1.9)
+    door.answer()
+    await asyncio.sleep(1.9)
+    door.call(UNDO)
+    assert not door.doubts
+    await asyncio.sleep(0.2)
+    door.call(UNDO)
+    assert door.doubts == [door.gate]
+    assert door.gate.suspicion is not None
+    assert door.gate.suspicion.reason == "PARTICIPANT_SILENT"
