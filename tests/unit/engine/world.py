@@ -76,10 +76,11 @@ class Coordinator:
         self.journal = MemoryJournal(world.store)
         self.participants = MemoryParticipants()
         self.counts = Counts()
+        self.clock = LoopClock(asyncio.get_running_loop())
         ports = Ports(
             journal=self.journal,
             participants=self.participants,
-            clock=LoopClock(asyncio.get_running_loop()),
+            clock=self.clock,
             stats=self.counts,
             chance=lambda: 0.0,
         )
