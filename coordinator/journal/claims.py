@@ -3,7 +3,8 @@
 A claim must cost nothing while there is nothing to claim, however many sagas wait or are finished:
 every instance asks each second. An epoch without a lease is dead for ever, and there are few epochs
 among the unfinished sagas. So the index is skipped through from epoch to epoch, and only when a
-dead one is found are sagas locked, from that part of the index alone.
+dead one is found are sagas locked, from that part of the index alone. Until then nothing is written
+or locked, so that no claim that finds nothing waits for the disk.
 
 `claims` counts against a saga from when it is claimed until its next event (`flush`), or until its
 owner acquits it. It is part of that index, so the least suspected come first.
@@ -85,11 +86,13 @@ async def claim(
     taken: list[RowMapping] = []
     try:
         async with transaction(engine) as tx:
-            await leases.hold(tx, lease)
             await leases.end_expired(tx)
-            locked = await _lock_unowned(tx, limit, sorted(passing_over))
-            if not locked:
+            dead = await tx.execute(_DEAD_EPOCHS, {"passing_over": sorted(passing_over)})
+            least = {row.epoch: row.claims for row in dead}
+            if not least:
                 return Claimed(sagas=[])
+            await leases.hold(tx, lease)
+            locked = await _lock_unowned(tx, least, limit, sorted(passing_over))
             histories = await _readable(tx, locked)
             taken = await _take(tx, lease, list(histories))
     except JournalUnavailable as error:
@@ -104,18 +107,18 @@ async def claim(
 
 
 async def _lock_unowned(
-    tx: AsyncConnection, limit: int, passing_over: Sequence[str]
+    tx: AsyncConnection, least: Mapping[int, int], limit: int, passing_over: Sequence[str]
 ) -> Sequence[str]:
-    """The ids of those to claim now; another instance that claims meanwhile is given others."""
-    dead = (await tx.execute(_DEAD_EPOCHS, {"passing_over": passing_over})).all()
-    if not dead:
-        return ()
-    least = min(claims for _, claims in dead)
+    """The ids of those to claim now, given dead epochs and the least claims in each.
+
+    Another instance that claims meanwhile is given others.
+    """
+    claims = min(least.values())
     free = {
-        "epochs": [epoch for epoch, claims in dead if claims == least],
-        "claims": least,
+        "epochs": [epoch for epoch in least if least[epoch] == claims],
+        "claims": claims,
         "passing_over": passing_over,
-        "limit": company(least, limit),
+        "limit": company(claims, limit),
     }
     return (await tx.execute(_LOCK, free)).scalars().all()
 
