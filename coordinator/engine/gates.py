@@ -1,9 +1,10 @@
 """The gates before all participants, and who looks after those in trouble.
 
 A circuit opens only when two agree: calls fail in a way that says that the participant is away, or
-none is answered while others wait, and its health service does not say that it is serving. One that says SERVING and yet answers nothing of
-use is left to the retry policy of each saga. While a circuit is open the health service is asked
-until it says SERVING; what was in flight has spent one attempt, and nothing else has spent any.
+none is answered while others wait, and its health service does not say that it is serving. One that
+says SERVING and yet answers nothing of use is left to the retry policy of each saga. While a
+circuit is open the health service is asked until it says SERVING; what was in flight has spent one
+attempt, and nothing else has spent any.
 
 A step that nobody is known to serve has a gate of its own, with an open circuit, until somebody
 serves it or everybody was heard.
