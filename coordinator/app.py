@@ -40,6 +40,7 @@ from coordinator.shipped import ShippedDefinitions
 from mesh.errors import MeshError
 from mesh.server import Server
 from mesh.telemetry import tracing
+from mesh.waiting import place_of, until_there
 from protos.saga.v1 import saga_pb2_grpc
 
 
@@ -62,9 +63,10 @@ async def main(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _journal(settings: Settings) -> AsyncIterator[PostgresJournal]:
+    where = place_of(settings.postgres_dsn)
     journal = PostgresJournal(settings.postgres_dsn)
-    await journal.open()
     try:
+        await until_there(journal.open, where=where, away=JournalUnavailable)
         yield journal
     finally:
         await journal.close()

@@ -12,7 +12,7 @@ from fulfillment_svc.steps import RequestShipment
 from mesh.barrier.postgres import PostgresBarrier
 from mesh.barrier.postgres_effects import PostgresEffects
 from mesh.barrier.purge import purging
-from mesh.migrate import migrate
+from mesh.migrate import migrate_when_there
 from mesh.postgres import create_engine, ready
 from mesh.server import Server
 from mesh.settings import run
@@ -22,7 +22,7 @@ from protos.fulfillment.v1 import fulfillment_pb2_grpc
 
 async def main(settings: Settings) -> None:
     """Serve until SIGTERM."""
-    await migrate(settings.postgres_dsn, "fulfillment_svc")
+    await migrate_when_there(settings.postgres_dsn, "fulfillment_svc")
     engine = create_engine(settings.postgres_dsn)
     async with tracing("fulfillment") as tracer_provider:
         probes = {"postgres": ready(engine)}

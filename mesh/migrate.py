@@ -1,4 +1,6 @@
-"""Migrations at service start: `await migrate(dsn, "order_svc")` brings the database up to date.
+"""Migrations at service start: `await migrate_when_there(dsn, "order_svc")`.
+
+It waits for the database and brings it up to date.
 
 The package has an Alembic folder `migrations/` with `versions/` and an `env.py` of two lines:
 
@@ -19,24 +21,36 @@ from alembic.config import Config
 from sqlalchemy import NullPool, create_engine, text
 
 from mesh.postgres import driver_url, translated_errors
+from mesh.waiting import place_of, reach, until_there
 
 _ALEMBIC = threading.Lock()
 """Alembic keeps what it is doing in a module: two upgrades in one process would mix."""
 _LOCK = text("SELECT pg_advisory_lock(hashtextextended(:name, 0))")
 
 
+async def migrate_when_there(dsn: str, package: str) -> None:
+    """Wait for the database of `dsn` and upgrade it.
+
+    Raises:
+        DatabaseRefuses: it will never let us in.
+    """
+    await until_there(lambda: migrate(dsn, package), where=place_of(dsn))
+
+
 async def migrate(dsn: str, package: str) -> None:
     """Upgrade the database of `dsn` to the newest version that `package` knows.
 
     Raises:
-        Retry: `DATABASE_UNAVAILABLE`.
+        Retry: `DATABASE_UNAVAILABLE`; it is away, or takes no writes.
+        DatabaseRefuses: it will never let us in.
     """
+    await reach(dsn)
     await asyncio.to_thread(_upgrade, dsn, package)
 
 
 def _upgrade(dsn: str, package: str) -> None:
     version_table = f"{package.replace('.', '_')}_version"
-    engine = create_engine(driver_url(dsn), poolclass=NullPool)
+    engine = create_engine(driver_url(dsn), poolclass=NullPool, connect_args={"connect_timeout": 5})
     with _ALEMBIC, translated_errors(), engine.connect() as connection:
         connection.execute(_LOCK, {"name": version_table})  # held until this session ends
         connection.commit()

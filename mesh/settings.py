@@ -12,6 +12,7 @@ if __name__ == "__main__":
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Literal, TypeVar
@@ -80,19 +81,29 @@ def run(settings: type[S], main: Callable[[S], Coroutine[Any, Any, None]], *, se
 
     Raises:
         SystemExit: 0 after `--help`; 2 for a wrong setting or argument; 1 when the service cannot
-            run, such as without its database at start.
+            run, such as with a password that its database refuses.
     """
     read = read_settings(settings, sys.argv[1:], service=service)
     configure_logging(level=read.log_level, log_format=read.log_format, service=service)
     causes: list[BaseException] = []
     try:
-        asyncio.run(main(read))
+        asyncio.run(_until_told(main(read)))
     except* (MeshError, OSError) as failed:
         causes += _causes(failed)
     for cause in causes:
         structlog.stdlib.get_logger().error("service.failed", why=str(cause))
     if causes:
         raise SystemExit(1)
+
+
+async def _until_told(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; SIGTERM or SIGINT ends it at once, until there is a server that drains."""
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
 
 
 def _causes(failed: BaseException) -> Iterator[BaseException]:

@@ -11,7 +11,7 @@ from uuid_utils import uuid7
 from mesh.barrier.postgres import PostgresBarrier
 from mesh.barrier.postgres_effects import PostgresEffects
 from mesh.barrier.purge import purging
-from mesh.migrate import migrate
+from mesh.migrate import migrate_when_there
 from mesh.postgres import create_engine, ready
 from mesh.server import Server
 from mesh.settings import run
@@ -26,7 +26,7 @@ from protos.order.v1 import order_pb2_grpc
 
 async def main(settings: Settings) -> None:
     """Serve until SIGTERM."""
-    await migrate(settings.postgres_dsn, "order_svc")
+    await migrate_when_there(settings.postgres_dsn, "order_svc")
     engine = create_engine(settings.postgres_dsn)
     async with (
         tracing("order") as tracer_provider,

@@ -9,7 +9,7 @@ from uuid_utils import uuid7
 from mesh.barrier.postgres_effects import PostgresEffects
 from mesh.barrier.purge import purging
 from mesh.barrier.staged import StagedBarrier
-from mesh.migrate import migrate
+from mesh.migrate import migrate_when_there
 from mesh.postgres import create_engine, ready
 from mesh.server import Server
 from mesh.settings import run
@@ -25,7 +25,7 @@ from protos.payment.v1 import payment_pb2_grpc
 
 async def main(settings: Settings) -> None:
     """Serve until SIGTERM."""
-    await migrate(settings.postgres_dsn, "payment_svc")
+    await migrate_when_there(settings.postgres_dsn, "payment_svc")
     engine = create_engine(settings.postgres_dsn)
     async with (
         tracing("payment") as tracer_provider,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 import mesh.postgres
@@ -57,23 +56,6 @@ def create_engine(dsn: str, *, pool_size: int) -> AsyncEngine:
 def session_options(settings: Mapping[str, str]) -> str:
     """Settings as libpq's `options`."""
     return " ".join(f"-c {name}={value}" for name, value in settings.items())
-
-
-async def reach(dsn: str) -> None:
-    """Connect once.
-
-    Raises:
-        JournalUnavailable: why not, in the words of PostgreSQL or of its client, neither of which
-            quotes a password.
-    """
-    try:
-        async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=5):
-            pass
-    except psycopg.OperationalError as error:
-        raise JournalUnavailable(
-            f"PostgreSQL lets nobody in by POSTGRES_DSN; check its host, port, user, password and"
-            f" database: {error}"
-        ) from error
 
 
 @asynccontextmanager

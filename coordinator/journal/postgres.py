@@ -32,7 +32,7 @@ from coordinator.journal.base import (
     Verb,
     VerbOutcome,
 )
-from coordinator.journal.database import create_engine, reach
+from coordinator.journal.database import create_engine
 from coordinator.journal.group_commit import GroupCommit
 from coordinator.journal.purge import purge
 from mesh.errors import Retry
@@ -64,14 +64,14 @@ class PostgresJournal:
         """Bring the database up to date and connect.
 
         Raises:
-            JournalUnavailable: PostgreSQL is away, lets nobody in, or takes no writes; says which.
+            JournalUnavailable: PostgreSQL is away, or takes no writes; it may be opened again.
+            DatabaseRefuses: it will never let us in; says why.
         """
-        await reach(self._dsn)
         try:
             await migrate(self._dsn, _PACKAGE)
             await self._writer.open()
         except (Retry, psycopg.OperationalError) as error:
-            raise JournalUnavailable(f"PostgreSQL cannot be used: {error}") from error
+            raise JournalUnavailable(str(error)) from error
 
     async def close(self) -> None:
         """Write what is queued, if PostgreSQL is there, and disconnect."""

@@ -1,8 +1,7 @@
 """Makes faults happen to a running mesh, and looks after its processes as a supervisor would.
 
 A process that was killed is started again when its fault is over. One that ended by itself is
-started again at once, again and again, as its container would be: a service ends when its database
-is away at start.
+started again at once, again and again, as its container would be.
 """
 
 from __future__ import annotations

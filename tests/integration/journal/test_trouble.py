@@ -20,6 +20,7 @@ from coordinator.journal.postgres import PostgresJournal
 from local.ports import free_port
 from local.postgres import Postgres
 from local.until import until
+from mesh.waiting import DatabaseRefuses
 from tests.contract.journal.harness import (
     LONG,
     Instance,
@@ -310,7 +311,7 @@ async def test_who_is_not_let_in_is_told_why_and_what_to_check(
     url = urlsplit(server.dsn(database))
     dsn = urlunsplit(url._replace(netloc=f"{user}@{url.hostname}:{url.port}"))
     journal = PostgresJournal(dsn)
-    with pytest.raises(JournalUnavailable, match="POSTGRES_DSN") as refused:
+    with pytest.raises(DatabaseRefuses, match="POSTGRES_DSN") as refused:
         await journal.open()
     assert why in str(refused.value)
     assert "wrong" not in str(refused.value)
