@@ -2,7 +2,7 @@
 
 Participants keep one barrier row per saga and step, as the real ones do, and count the effects that
 are there. Two participants serve the steps in turn. One that is down answers nothing but that, and
-its health service does not answer. Every call is checked at the moment it is sent.
+its health service does not answer. Every call is looked at in the moment when it is sent.
 """
 
 from __future__ import annotations
@@ -99,18 +99,20 @@ class Network:
         traffic: Traffic,
         chance: random.Random,
         weather: Callable[[], Weather],
-        check: Callable[[Attempt], None],
+        passes: Callable[[Attempt], bool],
     ) -> None:
+        """`passes` looks at every call, and says whether it is ever answered."""
         self._services = services
         self._traffic = traffic
         self._chance = chance
         self._weather = weather
-        self._check = check
+        self._passes = passes
         self.dead = False
 
     def call(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
         """See `Participants.call`."""
-        self._check(attempt)
+        if not self._passes(attempt):
+            return
         hear = _Once(lambda answer: None if self.dead else answered(answer))
         if serves(attempt.service) in self._services.down:
             self._soon(lambda: hear(away()))

@@ -40,8 +40,12 @@ from tests.unit.engine.world import Counts
 from tests.virtual_time import VirtualLoop
 
 PATIENCE_SECONDS = 600.0
+POISONED = 0.1
+"""How many worlds have a saga that kills whoever runs it."""
+POISON_SECONDS = (0, 0.3)
+"""How long it takes to kill, at most, from its call."""
 MOST_POISONINGS = 15
-"""A saga that was acquitted now and then because it merely waited may kill this often."""
+"""It may kill this often, because it is acquitted when it merely waits for its participant."""
 
 
 class Instance:
@@ -104,16 +108,20 @@ class Instance:
         with suppress(asyncio.CancelledError):
             await self._task
 
-    def _sent(self, attempt: Attempt) -> None:
+    def _sent(self, attempt: Attempt) -> bool:
         self._world.check_durable(attempt)
-        if self.alive and self._world.is_poison(self, attempt):
-            self._fall_silent()
-            self._world.meanwhile(self._rise())
+        if attempt.saga_id not in self._world.store.poison:
+            return True
+        self._world.meanwhile(self._die_of(attempt.saga_id, self._task))
+        return False
 
-    async def _rise(self) -> None:
-        await self._stop()
-        await asyncio.sleep(0.5)
-        self.start()
+    async def _die_of(self, saga_id: str, life: asyncio.Task[None]) -> None:
+        await asyncio.sleep(self._world.chance.random() * self._world.poison_seconds)
+        if self.alive and self._task is life:
+            self._world.poisoned(self.name, saga_id)
+            await self.kill()
+            await asyncio.sleep(0.5)
+            self.start()
 
 
 class Simulation:
@@ -126,7 +134,9 @@ class Simulation:
         self.services = Services(self.chance, self.tell, sour=self.chance.choice([0, 0.1, 0.3]))
         self.traffic = Traffic()
         self.operators = Operators(self.chance, self.store, self.tell)
-        self.max_calls = self.chance.choice([2, 512])
+        self.poison_seconds = self.chance.choice(POISON_SECONDS)
+        self._poisoned = self.chance.random() < POISONED
+        self.max_calls = 512 if self._poisoned else self.chance.choice([2, 512])
         self._storm = Storm(self.chance, self.store, self.services, self.tell)
         self._weather = Weather(
             lost=self.chance.choice([0, 0.1, 0.4]),
@@ -135,6 +145,8 @@ class Simulation:
             slowest_seconds=self.chance.choice([1, 5, 12]),
         )
         self._poisonings = 0
+        self.broken: list[str] = []
+        """What was found outside of anybody's call."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def tell(self, what: str) -> None:
@@ -157,16 +169,13 @@ class Simulation:
         if not self.store.knows(attempt):
             raise Broken(f"sent but not on disk: {what}")
 
-    def is_poison(self, instance: Instance, attempt: Attempt) -> bool:
-        """Whether who sends this dies of it."""
-        if attempt.saga_id not in self.store.poison:
-            return False
+    def poisoned(self, name: str, saga_id: str) -> None:
+        """An instance dies of a saga."""
         self._poisonings += 1
-        self.tell(f"{instance.name} dies of {attempt.saga_id}")
-        self.store.strike(instance.name, poison=attempt.saga_id)
+        self.tell(f"{name} dies of {saga_id}")
+        self.store.strike(name, poison=saga_id)
         if self._poisonings > MOST_POISONINGS:
-            raise Broken(f"{attempt.saga_id} kills and kills")
-        return True
+            self.broken.append(f"{saga_id} kills and kills")
 
     async def run(self) -> None:
         """Play it through.
@@ -176,7 +185,7 @@ class Simulation:
         """
         self.instances = [Instance(self, name) for name in ("one", "two")]
         sagas = [f"saga-{number}" for number in range(self.chance.randint(1, 4))]
-        if self.chance.random() < 0.1:
+        if self._poisoned:
             self.store.poison.add(sagas[0])
         clients = [asyncio.create_task(self._client(saga_id)) for saga_id in sagas]
         await self._storm.blow(self.instances)
@@ -221,7 +230,8 @@ def play(seed: int) -> list[str]:
     Raises:
         Broken: a promise did not hold; the message ends with the trace.
     """
-    simulation, broken = Simulation(seed), list[str]()
+    simulation = Simulation(seed)
+    broken = simulation.broken
     with _quiet(), _virtual_loop() as loop:
         loop.set_exception_handler(lambda _, context: broken.append(_words(context)))
         try:
@@ -241,11 +251,15 @@ def _virtual_loop() -> Iterator[VirtualLoop]:
     try:
         yield loop
     finally:
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(_cancel_all())
         loop.close()
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager

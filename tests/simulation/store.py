@@ -56,6 +56,8 @@ class WatchedStore(MemoryStore):
         self._refusing = False
         self._refused: set[str] = set()
         self._suspicions: dict[str, Suspicion] = {}
+        self._poison_moved = False
+        """A poisonous saga has made progress, which acquits it and not those who run beside it."""
         self._convicted: set[str] = set()
         """Sagas that may be held guilty: so many of their owners have stopped."""
         self._sendable: dict[tuple[str, str, Direction, int], bytes] = {}
@@ -115,9 +117,10 @@ class WatchedStore(MemoryStore):
         return claimed
 
     def _looks_guilty(self, saga_id: str, seen: Suspicion) -> bool:
-        """An innocent one can only look so when this world has struck it while it was alone."""
-        alone = saga_id in self.poison or seen.strikes > 0
-        return alone and seen.strikes + seen.poisonings >= DEATHS
+        """The innocent can only look so when somebody else's death came while they were alone."""
+        bad_luck = seen.strikes > 0 or self._poison_moved
+        guilty = saga_id in self.poison
+        return (guilty or bad_luck) and seen.strikes + seen.poisonings >= DEATHS
 
     def acquit(self, lease: Lease, saga_ids: Sequence[str]) -> None:
         super().acquit(lease, saga_ids)
@@ -141,6 +144,7 @@ class WatchedStore(MemoryStore):
         return error
 
     def _see(self, append: Append, row: Row) -> None:
+        self._poison_moved |= row.saga_id in self.poison and row.revision > 1
         for call in append.commands:
             self._sendable[row.saga_id, call.step, call.direction, call.attempt] = call.request
         if append.state_changed and append.saga.state is SagaState.STUCK:
