@@ -9,10 +9,10 @@ acquits it. A claim that still counts when the next one is made is a death of it
 
 Sagas against which no claim counts are claimed in bulk, and run at once. Those that one death
 counts against come in companies of ten, and those with more come alone (`journal.base.company`).
-A company is on trial: it is run only when everybody claimed before it is acquitted, and nobody
-else is claimed until it is. So a death in the trial counts against the company and nobody else,
-and the third death that counts against a saga is one that it died alone with its owner. It is
-POISONOUS then: the fourth who claims it makes it STUCK without running it.
+A company is on trial: it is claimed only when the trial of everybody before is over, and nobody
+else is claimed until its own is. So a death in the trial counts against the company and nobody
+else, and the third death that counts against a saga is one that it died alone with its owner. It
+is POISONOUS then: the fourth who claims it makes it STUCK without running it.
 
 A trial is over as soon as its saga has written an event, has nothing in hand (it waits for a
 timer or for its participant), has left memory, or has run for two seconds. This is what keeps the

@@ -44,8 +44,13 @@ class Takeover:
             LeaseLost: the lease is not held any more.
             JournalUnavailable: the store is away.
         """
+        more = False
         while allowed() and (room := self._room()) > 0:
-            claimed = await self._claim(lease, min(room, _COMPANY))
+            if not more:  # suspects may be next: they must not die of those who are on trial now
+                await self._suspects.settle()
+            limit = min(room, _COMPANY)
+            claimed = await self._claim(lease, limit)
+            more = len(claimed.sagas) == limit
             if not (claimed.sagas or claimed.unreadable):
                 self._forget_absent()
                 return

@@ -99,6 +99,21 @@ async def test_the_next_company_waits_until_the_last_is_acquitted(world: World) 
     assert one.participants.waiting == 10
 
 
+async def test_a_suspect_is_not_even_claimed_while_somebody_else_may_kill(world: World) -> None:
+    """Its claim would count against it, though it was not run."""
+    one = await calling_saga(world)
+    await one.kill()
+    one = await world.coordinator()
+    await world.start(one, story=story_of("saga-2"), saga_id="saga-2")
+    await settle()
+    await one.kill()
+    one = await world.coordinator()
+    await asyncio.sleep(1.9)
+    assert (await claims(world), one.counts.sagas_claimed) == (1, 1)
+    await asyncio.sleep(0.2)
+    assert (await claims(world), one.counts.sagas_claimed) == (2, 2)
+
+
 # --- the innocent ---------------------------------------------------------------------------
 
 
