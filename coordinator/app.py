@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry.trace import TracerProvider
 from uuid_utils import uuid7
@@ -20,6 +22,7 @@ from coordinator.console.stuck import StuckGauges
 from coordinator.core.model import Definition
 from coordinator.definitions.base import DefinitionRefused
 from coordinator.definitions.registry import Registry
+from coordinator.engine.changes import ChangesElsewhere
 from coordinator.engine.clock import Clock, LoopClock
 from coordinator.engine.definitions import DefinitionUnavailable
 from coordinator.engine.engine import Engine, EngineSettings
@@ -43,6 +46,18 @@ from mesh.telemetry import tracing
 from mesh.waiting import place_of, until_there
 from protos.saga.v1 import saga_pb2_grpc
 
+_Duty = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Links:
+    """What connects a coordinator to the world; everything else is built on it."""
+
+    journal: PostgresJournal
+    participants: GrpcParticipants
+    contracts: ReflectedContracts
+    tracer_provider: TracerProvider
+
 
 async def main(settings: Settings) -> None:
     """Serve until SIGTERM.
@@ -51,14 +66,26 @@ async def main(settings: Settings) -> None:
         MeshError: it cannot start; says why.
     """
     try:
-        async with (
-            tracing("coordinator") as tracer_provider,
-            _journal(settings) as journal,
-            _participants(settings, tracer_provider) as (participants, contracts),
-        ):
-            await _serve(settings, journal, participants, contracts, tracer_provider)
+        async with _links(settings) as links:
+            await _serve(settings, links)
     except (JournalUnavailable, ServedTwice) as error:
         raise MeshError("COORDINATOR_CANNOT_START", str(error)) from error
+
+
+@asynccontextmanager
+async def _links(settings: Settings) -> AsyncIterator[_Links]:
+    targets = parse_participants(settings.participants)
+    async with tracing("coordinator") as tracer_provider, _journal(settings) as journal:
+        participants = GrpcParticipants(targets, tracer_provider=tracer_provider)
+        try:
+            yield _Links(
+                journal=journal,
+                participants=participants,
+                contracts=ReflectedContracts(targets),
+                tracer_provider=tracer_provider,
+            )
+        finally:
+            await participants.close()
 
 
 @asynccontextmanager
@@ -72,76 +99,87 @@ async def _journal(settings: Settings) -> AsyncIterator[PostgresJournal]:
         await journal.close()
 
 
-@asynccontextmanager
-async def _participants(
-    settings: Settings, tracer_provider: TracerProvider
-) -> AsyncIterator[tuple[GrpcParticipants, ReflectedContracts]]:
-    targets = parse_participants(settings.participants)
-    participants = GrpcParticipants(targets, tracer_provider=tracer_provider)
-    try:
-        yield participants, ReflectedContracts(targets)
-    finally:
-        await participants.close()
-
-
-async def _serve(
-    settings: Settings,
-    journal: PostgresJournal,
-    participants: GrpcParticipants,
-    contracts: ReflectedContracts,
-    tracer_provider: TracerProvider,
-) -> None:
+async def _serve(settings: Settings, links: _Links) -> None:
     clock, metrics = LoopClock(asyncio.get_running_loop()), Metrics()
-    registry = Registry(journal, contracts)
+    registry = Registry(links.journal, links.contracts)
+    definitions = _Compiled(registry)
+    engine = _engine(settings, links, definitions, clock, metrics)
+    reconciler = _reconciler(settings, links, definitions, _told_ms(engine, clock))
+    sagas = SagaService(
+        engine, links.journal, registry, reconciler, now_ms=clock.now_ms, new_id=_new_id
+    )
+    server = _server(settings, links, engine, sagas, registry)
+    routing = Routing(links.contracts, links.participants.route)
+    duties = (
+        engine.run,
+        ChangesElsewhere(links.journal, engine.changes).run,
+        routing.run,
+        ShippedDefinitions(registry, settings.definitions_dir).register,
+        *_chores(settings, links.journal, reconciler, clock, metrics),
+    )
+    await routing.refresh()
+    with serving(metrics, host=settings.grpc_host, port=settings.console_port):
+        await _run(server, engine, duties)
+
+
+async def _run(server: Server, engine: Engine, duties: Iterable[_Duty]) -> None:
+    """Serve with these duties at work, and hand the sagas over at the end."""
+    async with asyncio.TaskGroup() as tasks:
+        at_work = [tasks.create_task(duty()) for duty in duties]
+        await server.run()
+        await engine.drain()
+        for task in at_work:
+            task.cancel()
+    await engine.release()
+
+
+def _engine(
+    settings: Settings, links: _Links, definitions: _Compiled, clock: Clock, metrics: Metrics
+) -> Engine:
     ports = Ports(
-        journal=journal,
-        participants=participants,
+        journal=links.journal,
+        participants=links.participants,
         clock=clock,
         stats=metrics,
         chance=random.random,
     )
-    definitions = _Compiled(registry)
     engine = Engine(_engine_settings(settings), ports, definitions=definitions)
     metrics.gauge("saga_in_memory", "Sagas that this instance runs now.", lambda: engine.sagas)
     CircuitGauges(metrics.registry, engine.conditions)
-    stuck = StuckGauges(metrics.registry, journal)
-    server = _server(settings, engine, registry, tracer_provider)
+    return engine
+
+
+def _reconciler(
+    settings: Settings, links: _Links, definitions: _Compiled, now_ms: Callable[[], int]
+) -> Reconciler:
     books = Books(
-        effects=GrpcEffects(participants.channels),
-        journal=journal,
+        effects=GrpcEffects(links.participants.channels),
+        journal=links.journal,
         definitions=definitions,
-        whose=participants.whose,
+        whose=links.participants.whose,
     )
-    window = window_ms(settings.retention_days)
-    reconciler = Reconciler(books, now_ms=_told_ms(engine, clock), window_ms=window)
-    orphans = OrphanGauges(metrics.registry, now_ms=clock.now_ms)
-    sagas = SagaService(engine, journal, registry, reconciler, now_ms=clock.now_ms, new_id=_new_id)
-    server.add_service(saga_pb2_grpc.add_SagaServiceServicer_to_server, sagas)
-    routing = Routing(contracts, participants.route)
-    shipped = ShippedDefinitions(registry, settings.definitions_dir)
-    purging = Purging(journal, days=settings.retention_days, purged=metrics.purged)
+    return Reconciler(books, now_ms=now_ms, window_ms=window_ms(settings.retention_days))
+
+
+def _chores(
+    settings: Settings,
+    journal: PostgresJournal,
+    reconciler: Reconciler,
+    clock: Clock,
+    metrics: Metrics,
+) -> Iterable[_Duty]:
+    """What is done now and then, whatever the sagas do."""
     reconciling = Reconciling(
-        reconciler, orphans, every_seconds=settings.reconcile_minutes * 60, chance=random.random
+        reconciler,
+        OrphanGauges(metrics.registry, now_ms=clock.now_ms),
+        every_seconds=settings.reconcile_minutes * 60,
+        chance=random.random,
     )
-    await routing.refresh()
-    with serving(metrics, host=settings.grpc_host, port=settings.console_port):
-        async with asyncio.TaskGroup() as tasks:
-            duties = [
-                tasks.create_task(duty)
-                for duty in (
-                    engine.run(),
-                    routing.run(),
-                    shipped.register(),
-                    purging.run(),
-                    reconciling.run(),
-                    stuck.run(),
-                )
-            ]
-            await server.run()
-            await engine.drain()
-            for task in duties:
-                task.cancel()
-        await engine.release()
+    return (
+        Purging(journal, days=settings.retention_days, purged=metrics.purged).run,
+        reconciling.run,
+        StuckGauges(metrics.registry, journal).run,
+    )
 
 
 def _engine_settings(settings: Settings) -> EngineSettings:
@@ -172,7 +210,7 @@ def _new_id() -> str:
 
 
 def _server(
-    settings: Settings, engine: Engine, registry: Registry, tracer_provider: TracerProvider
+    settings: Settings, links: _Links, engine: Engine, sagas: SagaService, registry: Registry
 ) -> Server:
     async def journal_is_ready() -> None:
         if not engine.ready:
@@ -184,11 +222,12 @@ def _server(
     server = Server(
         settings,
         ready={"journal": journal_is_ready},
-        tracer_provider=tracer_provider,
+        tracer_provider=links.tracer_provider,
         reflection=reflection,
     )
     definitions = DefinitionService(registry)
     server.add_service(saga_pb2_grpc.add_DefinitionServiceServicer_to_server, definitions)
+    server.add_service(saga_pb2_grpc.add_SagaServiceServicer_to_server, sagas)
     return server
 
 

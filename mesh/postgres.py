@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from mesh.errors import Conflict, MeshError, Retry
+from mesh.errors import Conflict, MeshError, Overloaded, Retry
 
 _SESSION_LIMITS = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
 
@@ -69,6 +69,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     Raises:
         Retry: `DATABASE_UNAVAILABLE`; when it happened at the end, COMMIT had no answer and the
             transaction may have happened.
+        Overloaded: `DATABASE_BUSY`; every session of this engine is taken.
         Conflict: `DATABASE_CONFLICT`, a lock was not free in time or a deadlock was broken.
         sqlalchemy.exc.DBAPIError: anything else that PostgreSQL refuses.
     """
@@ -93,7 +94,7 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
-        raise _unavailable() from error
+        raise Overloaded("DATABASE_BUSY", "every database session is taken; ask later") from error
     except DBAPIError as error:
         translated = _translate(error)
         if translated is None:

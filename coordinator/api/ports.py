@@ -41,7 +41,13 @@ class Sagas(Protocol):
         ...
 
     async def wait_for_change(
-        self, saga_id: str, after_revision: int, timeout_seconds: float
+        self, saga_id: str, after_revision: int, timeout_seconds: float | None = None
     ) -> None:
-        """Return when this process made a newer revision durable, or after the timeout."""
+        """Return when a newer revision is on disk, or after the timeout.
+
+        At once when this process wrote it, soon when another did.
+
+        Raises:
+            JournalUnavailable: the journal went away meanwhile.
+        """
         ...

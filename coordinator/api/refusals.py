@@ -20,6 +20,7 @@ from coordinator.definitions.base import DefinitionProblem, DefinitionRefused, I
 from coordinator.engine.errors import Draining
 from coordinator.engine.errors import Overloaded as EngineOverloaded
 from coordinator.journal.base import (
+    JournalBusy,
     JournalUnavailable,
     RevisionConflict,
     UnreadableHistory,
@@ -81,6 +82,11 @@ def translated() -> Iterator[None]:
     """Turn what journal, engine and definitions refuse with into what a client understands."""
     try:
         yield
+    except JournalBusy:
+        raise Overloaded(
+            "JOURNAL_BUSY",
+            "every session for reading the coordinator's database is taken; ask later",
+        ) from None
     except JournalUnavailable:
         raise Retry(
             "JOURNAL_UNAVAILABLE", "the coordinator's database is away; asking again is safe"

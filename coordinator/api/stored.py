@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,8 +15,9 @@ from coordinator.definitions.base import CompiledDefinition, Definitions
 from coordinator.journal.base import Entry, Reader, StoredSaga
 
 PAGE = 100
-POLL_SECONDS = 0.5
-"""How often a saga is looked at that another instance runs."""
+_TURNS = 3
+"""Followers that read at the same time: however many wake up at once, readers have sessions left
+for who asks for one saga."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class StoredSagas:
         self._reader = reader
         self._definitions = definitions
         self._sagas = sagas
+        self._turns = asyncio.Semaphore(_TURNS)
 
     async def load(self, saga_id: str) -> LoadedSaga:
         """One saga.
@@ -69,8 +72,10 @@ class StoredSagas:
 
         Raises:
             NotFound: SAGA_NOT_FOUND.
+            JournalUnavailable: the journal went away meanwhile.
         """
-        stored, version = await self._find(saga_id)
+        async with self._turns:
+            stored, version = await self._find(saga_id)
         entries: Sequence[Entry] = stored.entries[1:]
         yield (moment := _first(stored, version))
         while True:
@@ -82,8 +87,9 @@ class StoredSagas:
             entries = await self._newer(moment.saga)
 
     async def _newer(self, saga: Saga) -> Sequence[Entry]:
-        await self._sagas.wait_for_change(saga.saga_id, saga.revision, POLL_SECONDS)
-        return await self._reader.entries(saga.saga_id, saga.revision, PAGE)
+        await self._sagas.wait_for_change(saga.saga_id, saga.revision)
+        async with self._turns:
+            return await self._reader.entries(saga.saga_id, saga.revision, PAGE)
 
     async def _find(self, saga_id: str) -> tuple[StoredSaga, CompiledDefinition]:
         stored = await self._reader.load(saga_id)

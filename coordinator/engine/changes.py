@@ -1,11 +1,23 @@
-"""Who waits for a saga to change, and how they hear of it."""
+"""Who waits for a saga to change, and how they hear of it.
+
+What this instance writes is told at once (`Changes.notify`). What another one writes is found by
+one look at the journal for everybody who waits here (`ChangesElsewhere`), however many they are; it
+wakes only those whose saga has changed. While nobody waits nobody looks.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+
+from coordinator.journal.base import JournalBusy, JournalUnavailable, Reader
 
 _REMEMBERED = 10_000
+_AT_ONCE = 10_000
+"""Sagas that a journal can be asked about at once."""
+
+_Waiter = asyncio.Future[None]
 
 
 class Changes:
@@ -17,35 +29,88 @@ class Changes:
 
     def __init__(self) -> None:
         self._newest: OrderedDict[str, int] = OrderedDict()
-        self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self._waiting: defaultdict[str, dict[_Waiter, int]] = defaultdict(dict)
+        """With the revision that each knows already."""
+        self._somebody = asyncio.Event()
+
+    @property
+    def awaited(self) -> Sequence[str]:
+        """The sagas that somebody waits for."""
+        return list(self._waiting)
+
+    async def somebody_waits(self) -> None:
+        """Return while there is somebody who waits."""
+        await self._somebody.wait()
 
     def notify(self, saga_id: str, revision: int) -> None:
         """Say that a revision is on disk."""
-        self._newest[saga_id] = revision
+        self._newest[saga_id] = max(revision, self._newest.get(saga_id, 0))
         self._newest.move_to_end(saga_id)
         if len(self._newest) > _REMEMBERED:
             self._newest.popitem(last=False)
-        for waiter in self._waiting.pop(saga_id, ()):
-            if not waiter.done():
+        for waiter, known in self._waiting.get(saga_id, {}).items():
+            if known < revision and not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(self, saga_id: str, after_revision: int, timeout_seconds: float) -> None:
-        """Return once a newer revision was notified, or after the timeout."""
+    def lose_sight(self, why: str) -> None:
+        """Say that nobody knows what happens to sagas: whoever waits hears JournalUnavailable."""
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(JournalUnavailable(why))
+
+    async def wait(
+        self, saga_id: str, after_revision: int, timeout_seconds: float | None = None
+    ) -> None:
+        """Return once a newer revision is known of, or after the timeout.
+
+        Raises:
+            JournalUnavailable: the journal went away meanwhile.
+        """
         if self._newest.get(saga_id, 0) > after_revision:
             return
         waiter = asyncio.get_running_loop().create_future()
-        self._waiting[saga_id].add(waiter)
+        self._waiting[saga_id][waiter] = after_revision
+        self._somebody.set()
         try:
             async with asyncio.timeout(timeout_seconds):
                 await waiter
         except TimeoutError:
-            return  # a saga of another instance may have changed: the caller looks
+            return
         finally:
             self._forget(saga_id, waiter)
 
-    def _forget(self, saga_id: str, waiter: asyncio.Future[None]) -> None:
-        waiting = self._waiting.get(saga_id)
-        if waiting is not None:
-            waiting.discard(waiter)
-            if not waiting:
-                del self._waiting[saga_id]
+    def _forget(self, saga_id: str, waiter: _Waiter) -> None:
+        waiting = self._waiting[saga_id]
+        del waiting[waiter]
+        if not waiting:
+            del self._waiting[saga_id]
+        if not self._waiting:
+            self._somebody.clear()
+
+
+class ChangesElsewhere:
+    """Finds what other instances have written of the sagas that somebody here waits for."""
+
+    def __init__(self, reader: Reader, changes: Changes, *, every_seconds: float = 0.5) -> None:
+        self._reader = reader
+        self._changes = changes
+        self._every_seconds = every_seconds
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self._changes.somebody_waits()
+            await asyncio.sleep(self._every_seconds)
+            try:
+                await self._look(self._changes.awaited)
+            except JournalBusy:
+                continue  # it is there: the next look will be answered
+            except JournalUnavailable as error:
+                self._changes.lose_sight(str(error))
+
+    async def _look(self, saga_ids: Sequence[str]) -> None:
+        for start in range(0, len(saga_ids), _AT_ONCE):
+            newest = await self._reader.revisions(saga_ids[start : start + _AT_ONCE])
+            for saga_id, revision in newest.items():
+                self._changes.notify(saga_id, revision)

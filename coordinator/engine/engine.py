@@ -122,10 +122,15 @@ class Engine:
         """How every participant does that was called; may be asked from another thread."""
         return self._gates.conditions()
 
+    @property
+    def changes(self) -> Changes:
+        """Who waits for changes of sagas; it hears at once of those that this instance makes."""
+        return self._changes
+
     async def wait_for_change(
-        self, saga_id: str, after_revision: int, timeout_seconds: float
+        self, saga_id: str, after_revision: int, timeout_seconds: float | None = None
     ) -> None:
-        """Return when this process made a newer revision durable, or after the timeout."""
+        """See `Changes.wait`."""
         await self._changes.wait(saga_id, after_revision, timeout_seconds)
 
     async def start(

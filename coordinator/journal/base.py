@@ -72,6 +72,10 @@ class JournalUnavailable(Exception):
     """The store is away; nothing was read, and what should be written may or may not be."""
 
 
+class JournalBusy(JournalUnavailable):
+    """The store is there, and this instance asks too much of it at once; nothing was done."""
+
+
 class UnreadableHistory(Exception):
     """A history on disk that this version cannot read: written by a newer one, or damaged."""
 
@@ -350,6 +354,10 @@ class Reader(Protocol):
 
     async def standings(self, saga_ids: Sequence[str]) -> Mapping[str, Standing]:
         """The standings of those of up to 10,000 sagas that exist, by id."""
+        ...
+
+    async def revisions(self, saga_ids: Sequence[str]) -> Mapping[str, int]:
+        """The newest revisions of those of up to 10,000 sagas that exist, by id."""
         ...
 
     async def post_verb(self, verb: Verb) -> None:

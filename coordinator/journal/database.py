@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 import mesh.postgres
-from coordinator.journal.base import JournalUnavailable
-from mesh.errors import Conflict, Retry
+from coordinator.journal.base import JournalBusy, JournalUnavailable
+from mesh.errors import Conflict, Overloaded, Retry
 
 KEEPALIVE: Mapping[str, int] = {
     "connect_timeout": 5,
@@ -19,6 +19,9 @@ KEEPALIVE: Mapping[str, int] = {
     "tcp_user_timeout": 10_000,
 }
 """Notices in seconds that the other end is gone."""
+
+POOL_SECONDS = 5.0
+"""How long a transaction waits for a session before it is told that all are taken."""
 
 _SETTINGS = {
     "synchronous_commit": "on",
@@ -40,7 +43,7 @@ def create_engine(dsn: str, *, pool_size: int) -> AsyncEngine:
         isolation_level="READ COMMITTED",
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=5,
+        pool_timeout=POOL_SECONDS,
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args={
@@ -65,10 +68,13 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     Raises:
         JournalUnavailable: the database is away or busy with another transaction on the same rows;
             at the end of the block that leaves open whether it has happened.
+        JournalBusy: every session of the engine is taken; nothing has happened.
     """
     try:
         async with mesh.postgres.transaction(engine) as tx:
             yield tx
+    except Overloaded as error:
+        raise JournalBusy(error.message) from error
     except (Retry, Conflict) as error:
         raise JournalUnavailable(error.message) from error
 

@@ -183,6 +183,10 @@ class MemoryJournal:
         """See `Reader.standings`."""
         return self._reach().standings(saga_ids)
 
+    async def revisions(self, saga_ids: Sequence[str]) -> Mapping[str, int]:
+        """See `Reader.revisions`."""
+        return self._reach().revisions(saga_ids)
+
     async def post_verb(self, verb: Verb) -> None:
         """See `Reader.post_verb`."""
         self._reach().post_verb(verb)

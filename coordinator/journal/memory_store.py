@@ -208,6 +208,11 @@ class MemoryStore:
             for saga in known
         }
 
+    def revisions(self, saga_ids: Sequence[str]) -> Mapping[str, int]:
+        """The newest revisions of those sagas that exist."""
+        check_saga_ids(saga_ids)
+        return {name: len(self._sagas[name].rows) for name in saga_ids if name in self._sagas}
+
     def purge(self, finished_for_ms: int, limit: int) -> int:
         """Forget the oldest of the sagas that ended long ago."""
         check_page(limit)

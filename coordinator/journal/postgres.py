@@ -174,6 +174,10 @@ class PostgresJournal:
         """See `Reader.standings`."""
         return await reader.standings(self._readers, saga_ids)
 
+    async def revisions(self, saga_ids: Sequence[str]) -> Mapping[str, int]:
+        """See `Reader.revisions`."""
+        return await reader.revisions(self._readers, saga_ids)
+
     async def post_verb(self, verb: Verb) -> None:
         """See `Reader.post_verb`."""
         await inbox.post(self._owner, verb)

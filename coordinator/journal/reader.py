@@ -13,7 +13,14 @@ from coordinator.journal.base import Entry, Standing, StoredSaga
 from coordinator.journal.codec import Row, decode
 from coordinator.journal.database import snapshot, transaction
 from coordinator.journal.limits import check_page, check_saga_ids, check_saga_page, check_texts
-from coordinator.journal.sagas import KEYS, load_one, select_events, select_sagas, stored_saga
+from coordinator.journal.sagas import (
+    KEYS,
+    REVISION,
+    load_one,
+    select_events,
+    select_sagas,
+    stored_saga,
+)
 from coordinator.journal.tables import instance, one_of, saga, saga_event
 
 _OWNER = (
@@ -95,3 +102,12 @@ async def standings(engine: AsyncEngine, saga_ids: Sequence[str]) -> Mapping[str
             saga_id: Standing(hash_, SagaState(state), owner or "")
             for saga_id, hash_, state, owner in rows
         }
+
+
+async def revisions(engine: AsyncEngine, saga_ids: Sequence[str]) -> Mapping[str, int]:
+    """The newest revisions of those sagas that exist."""
+    check_saga_ids(saga_ids)
+    columns = select(saga.c.saga_id, REVISION.label("revision"))
+    async with transaction(engine) as tx:
+        rows = await tx.execute(columns.where(one_of(saga.c.saga_id, saga_ids)))
+        return {row.saga_id: row.revision for row in rows}

@@ -17,7 +17,7 @@ from coordinator.journal.limits import check_texts
 from coordinator.journal.tables import one_of, saga, saga_event
 
 KEYS = saga.c["keys"]  # `saga.c.keys` is a method
-_REVISION = (
+REVISION = (
     select(func.max(saga_event.c.revision))
     .where(saga_event.c.saga_id == saga.c.saga_id)
     .scalar_subquery()
@@ -31,7 +31,7 @@ COLUMNS: tuple[ColumnElement[Any], ...] = (
     saga.c.claims,
     saga.c.create_time,
     saga.c.update_time,
-    _REVISION.label("revision"),
+    REVISION.label("revision"),
 )
 
 

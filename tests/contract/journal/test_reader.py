@@ -98,6 +98,15 @@ async def test_where_many_sagas_are_is_told_at_once(mine: Instance) -> None:
         await mine.journal.standings(["nobody"] * (MAX_LIMIT + 1))
 
 
+async def test_the_newest_revisions_of_many_sagas_are_told_at_once(mine: Instance) -> None:
+    await mine.tell(begun("running").append, *finished("done"))
+    asked = ["done", "nobody", "running", "done"]
+    assert await mine.journal.revisions(asked) == {"done": 3, "running": 1}
+    assert await mine.journal.revisions([]) == {}
+    with pytest.raises(InvalidQuery):
+        await mine.journal.revisions(["nobody"] * (MAX_LIMIT + 1))
+
+
 async def test_a_history_that_cannot_be_read_is_still_listed(rig: Rig, mine: Instance) -> None:
     await mine.tell(begun("s1").append)
     await rig.damage("s1")
@@ -150,6 +159,7 @@ async def test_a_text_that_no_row_can_have_is_refused(mine: Instance) -> None:
         lambda text: journal.reload(mine.lease, text),
         lambda text: journal.acquit(mine.lease, ["s1", text]),
         lambda text: journal.standings(["s1", text]),
+        lambda text: journal.revisions(["s1", text]),
         journal.load_definition,
         journal.newest_definition,
         lambda text: journal.list_definitions(after=text, limit=10),
@@ -178,6 +188,7 @@ async def test_everything_but_appending_says_when_the_store_is_away(mine: Instan
         lambda: journal.reload(lease, "s1"),
         lambda: journal.acquit(lease, ["s1"]),
         lambda: journal.standings(["s1"]),
+        lambda: journal.revisions(["s1"]),
         lambda: journal.purge(finished_for_ms=0, limit=10),
         lambda: journal.pending_verbs(lease),
         lambda: journal.refuse_verb("v1", "no"),

@@ -165,6 +165,7 @@ async def test_readers_find_single_sagas_by_their_keys(full: Instance, plans: Pl
     assert await plans.of(full.journal.entries("old-7", 0, 10)) == {"saga_event by saga_event_pkey"}
     asked = [f"old-{number}" for number in range(500)]
     assert await plans.of(full.journal.standings(asked)) == {"saga by saga_pkey"}
+    assert await plans.of(full.journal.revisions(asked)) == one_saga
     assert await plans.of(full.journal.verb_outcome("old-7")) == {"saga_inbox by saga_inbox_pkey"}
 
 

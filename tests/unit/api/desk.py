@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from coordinator.definitions.base import (
     Registration,
 )
 from coordinator.definitions.lookup import DescriptorLookup
+from coordinator.engine.changes import ChangesElsewhere
 from coordinator.journal.base import JournalUnavailable
 from coordinator.reconciliation.reconciler import Books, Reconciler
 from mesh.typed_grpc import Context
@@ -163,6 +165,8 @@ class Desk:
             new_id=lambda: f"made-{next(numbers)}",
         )
         self.registry = DefinitionService(definitions)
+        elsewhere = ChangesElsewhere(coordinator.journal, coordinator.engine.changes)
+        self._looking = asyncio.create_task(elsewhere.run())
 
     def _reconciler(self) -> Reconciler:
         books = Books(

@@ -72,8 +72,14 @@ class Counts:
 class Coordinator:
     """One instance."""
 
-    def __init__(self, world: World, instance_id: str, max_sagas: int) -> None:
-        self.journal = MemoryJournal(world.store)
+    def __init__(
+        self,
+        world: World,
+        instance_id: str,
+        max_sagas: int,
+        journal: MemoryJournal | None = None,
+    ) -> None:
+        self.journal = journal or MemoryJournal(world.store)
         self.participants = MemoryParticipants()
         self.counts = Counts()
         self.clock = LoopClock(asyncio.get_running_loop())

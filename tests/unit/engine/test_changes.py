@@ -1,0 +1,116 @@
+"""One look for everybody who waits for what other instances write, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import pytest
+
+from coordinator.engine.changes import Changes, ChangesElsewhere
+from coordinator.journal.base import JournalBusy, JournalUnavailable
+from coordinator.journal.memory import MemoryJournal, MemoryStore
+
+
+class Looked(MemoryJournal):
+    """A journal that counts looks, and says of the sagas what the test has put there."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(lambda: 0))
+        self.looks: list[Sequence[str]] = []
+        self.newest: dict[str, int] = {}
+        self.refusal: JournalUnavailable | None = None
+
+    async def revisions(self, saga_ids: Sequence[str]) -> Mapping[str, int]:
+        self.looks.append(saga_ids)
+        if self.refusal is not None:
+            raise self.refusal
+        return {name: self.newest[name] for name in saga_ids if name in self.newest}
+
+
+@pytest.fixture
+def journal() -> Looked:
+    return Looked()
+
+
+@pytest.fixture
+async def changes(journal: Looked) -> AsyncIterator[Changes]:
+    changes = Changes()
+    looking = asyncio.create_task(ChangesElsewhere(journal, changes).run())
+    yield changes
+    looking.cancel()
+
+
+def waiting(changes: Changes, saga_id: str, known: int) -> asyncio.Task[None]:
+    return asyncio.create_task(changes.wait(saga_id, known))
+
+
+async def test_while_nobody_waits_nobody_looks(journal: Looked, changes: Changes) -> None:
+    await asyncio.sleep(60)
+    assert journal.looks == []
+    waiter = waiting(changes, "s1", 1)
+    await asyncio.sleep(2)
+    waiter.cancel()
+    looks = len(journal.looks)
+    await asyncio.sleep(60)
+    assert 3 <= looks <= 4
+    assert len(journal.looks) <= looks + 1
+
+
+async def test_one_look_is_for_everybody_and_wakes_those_whose_saga_changed(
+    journal: Looked, changes: Changes
+) -> None:
+    waiters = {f"s{number}": waiting(changes, f"s{number}", 1) for number in range(1_000)}
+    await asyncio.sleep(10.1)
+    assert len(journal.looks) == 20
+    assert all(len(asked) == 1_000 for asked in journal.looks)
+    journal.newest = {"s7": 2, "s8": 1}
+    async with asyncio.timeout(0.5):
+        await waiters.pop("s7")
+    assert not any(waiter.done() for waiter in waiters.values())
+
+
+async def test_an_old_answer_wakes_nobody_and_hides_nothing_newer(changes: Changes) -> None:
+    changes.notify("s1", 5)
+    changes.notify("s1", 3)
+    await changes.wait("s1", 4)
+    waiter = waiting(changes, "s1", 5)
+    await asyncio.sleep(0)
+    changes.notify("s1", 5)
+    await asyncio.sleep(1)
+    assert not waiter.done()
+    changes.notify("s1", 6)
+    await waiter
+
+
+async def test_more_sagas_than_a_question_may_be_about_are_looked_at_in_parts(
+    journal: Looked, changes: Changes
+) -> None:
+    waiters = [waiting(changes, f"s{number}", 1) for number in range(10_001)]
+    journal.newest = {"s10000": 2}
+    await waiters[-1]
+    assert [len(asked) for asked in journal.looks] == [10_000, 1]
+
+
+async def test_who_waits_is_told_when_the_journal_goes_away(
+    journal: Looked, changes: Changes
+) -> None:
+    waiters = [waiting(changes, "s1", 1), waiting(changes, "s2", 1)]
+    journal.refusal = JournalUnavailable("away")
+    for waiter in waiters:
+        with pytest.raises(JournalUnavailable):
+            await waiter
+    journal.refusal, journal.newest = None, {"s1": 2}
+    await changes.wait("s1", 1)
+
+
+async def test_who_waits_goes_on_waiting_while_the_journal_is_busy(
+    journal: Looked, changes: Changes
+) -> None:
+    waiter = waiting(changes, "s1", 1)
+    journal.refusal = JournalBusy("busy")
+    await asyncio.sleep(5)
+    assert not waiter.done()
+    journal.refusal, journal.newest = None, {"s1": 2}
+    async with asyncio.timeout(0.6):
+        await waiter
