@@ -22,6 +22,7 @@ from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.live import Intent, Live
 from coordinator.engine.ports import Ports
 from coordinator.engine.runner import Runner
+from coordinator.engine.suspects import AwaitsTrial
 from coordinator.engine.unrunnable import NotRunnable
 from coordinator.journal.base import JournalUnavailable, Lease, Verb, VerbKind
 
@@ -41,7 +42,7 @@ class Inbox:
     ) -> None:
         """`load` brings a saga of this instance into memory; None when it is final or not ours.
 
-        It may raise NotRunnable.
+        It may raise NotRunnable, or AwaitsTrial for one that must not be run yet.
         """
         self._ports = ports
         self._runner = runner
@@ -96,6 +97,8 @@ class Inbox:
         except NotRunnable as error:
             await self._ports.journal.refuse_verb(verb.request_id, f"it cannot be run: {error}")
             return
+        except AwaitsTrial:
+            return  # it is asked again with the next look
         if live is None:
             await self._ports.journal.refuse_verb(verb.request_id, "the saga is final")
             return

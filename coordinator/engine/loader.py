@@ -20,7 +20,7 @@ from coordinator.engine.definitions import Definitions, DefinitionUnavailable
 from coordinator.engine.live import Live
 from coordinator.engine.ports import Ports
 from coordinator.engine.runner import Runner
-from coordinator.engine.suspects import POISON, Suspects, poisonous
+from coordinator.engine.suspects import POISON, AwaitsTrial, Suspects, poisonous, suspected
 from coordinator.engine.unrunnable import NotRunnable, Unrunnable
 from coordinator.journal.base import JournalUnavailable, Lease, StoredSaga, UnreadableHistory
 
@@ -56,13 +56,19 @@ class Loader:
 
         Raises:
             NotRunnable: this release cannot run it.
+            AwaitsTrial: it is suspected, and comes into memory with its company alone.
             JournalUnavailable: the store is away.
         """
         async with self.reading:
             if (live := self._runner.get(saga_id)) is not None:
                 return live
             stored = await self._reload(lease, saga_id)
-            return None if stored is None else self._runner.resume(await self._fold(stored))
+            if stored is None:
+                return None
+            if suspected(stored):
+                raise AwaitsTrial
+            self._suspects.watch(lease, stored)
+            return self._runner.resume(await self._fold(stored))
 
     async def fetch_astray(self, lease: Lease) -> None:
         """Go on with what went astray, and with what could not be run some time ago.

@@ -261,7 +261,7 @@ class Runner:
             state=state.value,
         )
         self._ports.stats.ended(state)
-        while live.queue:
+        while live.queue and state.final:  # a verb may be legal when STUCK: it is taken again
             live.queue.popleft().refuse(IllegalEvent(f"the saga is {state.value}"))
         self._release(live)
 

@@ -54,7 +54,7 @@ class Sender:
         """Send what was held back while the fence was closed, if it still stands."""
         held, self._held = self._held, []
         for live, call in held:
-            self._due(live, call)
+            self._in_turn(live, call)
 
     def act(self, live: Live, calls: tuple[Call, ...]) -> None:
         """Perform calls whose append is on disk, each when it is due."""
@@ -70,6 +70,9 @@ class Sender:
 
     def _due(self, live: Live, call: Call) -> None:
         live.timers.pop(call.step, None)
+        self._in_turn(live, call)
+
+    def _in_turn(self, live: Live, call: Call) -> None:
         if live.writing:
             live.late.append(call)  # what is being written may call it off
         elif progress_of(live.saga, call.step).call == call:  # an abort may have called it off
@@ -79,7 +82,7 @@ class Sender:
         """Perform what came due while an event was being written, if it still stands."""
         late, live.late = live.late, []
         for call in late:
-            self._due(live, call)
+            self._in_turn(live, call)
 
     def _send(self, live: Live, call: Call) -> None:
         if live.dropped or self._stopped:

@@ -59,6 +59,10 @@ def poisonous(stored: StoredSaga) -> bool:
     return stored.claims > _DEATHS
 
 
+class AwaitsTrial(Exception):
+    """The saga is suspected and its company has not had its turn: nobody may run it before."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Trial:
     lease: Lease

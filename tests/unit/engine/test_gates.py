@@ -172,6 +172,27 @@ async def test_what_waits_is_sent_by_the_next_owner_alone(world: World) -> None:
     assert one.engine.circuit_of("test.v1.A").waiting == 0
 
 
+async def test_a_compensation_that_waits_leaves_with_its_saga_also_after_a_retry_came_too_late(
+    world: World,
+) -> None:
+    one = await world.coordinator()
+    await world.start(one, "a")
+    await one.answer("DO a 1", failed())
+    await world.start(one, "a", saga_id="saga-2")
+    other = await one.sent("DO a 1")
+    one.journal.hold()
+    cancelling = asyncio.create_task(world.verb(one, VerbKind.CANCEL))
+    await asyncio.sleep(2)  # the retry comes due while the abort is written
+    one.participants.away.add(PARTICIPANT)
+    other.answer(failed())
+    await asyncio.sleep(2)
+    one.journal.let_go()
+    await cancelling
+    assert one.engine.circuit_of("test.v1.A").waiting == 2
+    await one.kill()
+    assert one.engine.circuit_of("test.v1.A").waiting == 0
+
+
 async def test_a_drain_does_not_wait_for_a_participant_that_is_away(world: World) -> None:
     one = await world.coordinator("one")
     await world.start(one, "a")

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.core.events import Aborted, Started, Stuck
 from coordinator.core.model import Definition, SagaState
+from coordinator.engine import takeover
 from coordinator.journal import memory_store
-from coordinator.journal.base import JournalUnavailable, Lease
+from coordinator.journal.base import JournalUnavailable, Lease, VerbKind, VerbState
 from coordinator.journal.memory import MemoryJournal
 from coordinator.participants.base import Done
 from coordinator.participants.memory import Sent
@@ -112,6 +114,29 @@ async def test_a_suspect_is_not_even_claimed_while_somebody_else_may_kill(world:
     assert (await claims(world), one.counts.sagas_claimed) == (1, 1)
     await asyncio.sleep(0.2)
     assert (await claims(world), one.counts.sagas_claimed) == (2, 2)
+
+
+async def test_a_verb_does_not_run_a_suspect_before_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "_COMPANY", 1)
+    one = await calling_saga(world)
+    for _ in range(3):
+        await one.kill()
+        one = await world.coordinator()
+        await one.sent("DO a 1")
+    await world.start(one, story=story_of("saga-2"), saga_id="saga-2")
+    await one.sent("DO a 1")
+    await one.kill()
+    one = await world.coordinator()  # runs the other, and has the suspect wait for the end of that
+    assert (await one.sent("DO a 1")).attempt.saga_id == "saga-2"
+    assert await claims(world) == 4
+    outcome = await world.verb(one, VerbKind.CANCEL)
+    assert outcome.state is VerbState.ACCEPTED
+    await one.sent("COMPENSATE a 1")
+    stored = await world.reader.load("saga-1")
+    assert stored is not None
+    assert [type(entry.event) for entry in stored.entries] == [Started, Stuck, Aborted]
 
 
 # --- the innocent ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from coordinator.core.model import SagaState
 from coordinator.journal.base import VerbKind, VerbState
 from coordinator.participants.base import Done
 from tests.unit.engine.test_engine import settle, stuck
+from tests.unit.engine.test_halts import MISCONFIGURED, patient
 from tests.unit.engine.world import World, failed
 
 
@@ -106,3 +107,22 @@ async def test_of_a_cancel_and_an_answer_that_are_written_one_after_the_other_th
     assert outcome.state is VerbState.REFUSED
     assert outcome.explanation == "it is at revision 2, not at 1"
     assert (await world.saga()).state is SagaState.RUNNING
+
+
+async def test_a_cancel_that_meets_the_moment_of_the_halt_is_judged_by_the_halted_saga(
+    world: World,
+) -> None:
+    one = await world.coordinator()
+    await world.start(one, story=patient("a"))
+    for attempt in (1, 2):
+        await one.answer(f"DO a {attempt}", MISCONFIGURED)
+    sent = await one.sent("DO a 3")
+    one.journal.hold()
+    sent.answer(MISCONFIGURED)
+    await settle()
+    cancelling = asyncio.create_task(world.verb(one, VerbKind.CANCEL))
+    await settle()
+    one.journal.let_go()
+    assert (await cancelling).state is VerbState.ACCEPTED
+    await one.answer("COMPENSATE a 1")
+    await world.until(SagaState.COMPENSATED)
