@@ -10,7 +10,7 @@ import pytest
 from uuid_utils import uuid7
 
 from local.commands import commands
-from local.mesh import Mesh
+from local.mesh import PARTICIPANTS, Mesh
 from local.ports import Ports
 from tests.e2e.grpcurl import Grpcurl
 
@@ -79,8 +79,9 @@ def test_every_command_of_the_readme_works_as_printed(mesh: Mesh, grpcurl: Grpcu
     found = re.search(r"## With grpcurl.*?```sh\n(.*?)```", README.read_text(), re.DOTALL)
     assert found is not None
     script = found[1].replace("grpcurl -plaintext", f"{grpcurl.binary} -plaintext")
-    for name, field in Ports.model_fields.items():
-        script = script.replace(f"127.0.0.1:{field.default} ", f"{mesh.address(name)} ")
+    for name in ("coordinator", *PARTICIPANTS):
+        usual = Ports.model_fields[name].default
+        script = script.replace(f"127.0.0.1:{usual} ", f"{mesh.address(name)} ")
     said = subprocess.run(
         ["bash", "-eu", "-c", script], capture_output=True, text=True, check=False, timeout=60
     )

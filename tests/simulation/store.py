@@ -82,7 +82,7 @@ class WatchedStore(MemoryStore):
         self._leases.pop(instance_id, None)
 
     def refuse_next(self) -> None:
-        """Refuse the data of the next event that is no start."""
+        """Refuse the data of the next event that is no start; a conviction is always storable."""
         self._refusing = True
 
     def strike(self, instance_id: str, *, poison: str = "") -> None:
@@ -132,7 +132,7 @@ class WatchedStore(MemoryStore):
         newest = self._leases.get(lease.instance_id)
         if newest is None or newest.epoch != lease.epoch or newest.expires_ms <= self.now_ms():
             raise Broken(f"{row.saga_id} {row.revision} is written under a lease that is lost")
-        if self._refusing and row.revision > 1:
+        if self._refusing and row.revision > 1 and row.saga_id not in self.poison:
             self._refusing = False
             self._refused.add(row.saga_id)
             self._tell(f"{row.kind} of {row.saga_id} is refused by the store")
