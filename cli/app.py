@@ -38,7 +38,10 @@ def main(
     ctx: typer.Context,
     *,
     address: Annotated[
-        str, typer.Option(envvar="SAGA_ADDRESS", help="The coordinator, host:port.")
+        str,
+        typer.Option(
+            envvar="SAGA_ADDRESS", help="The coordinator: host:port, or ipv4:IP:port,IP:port."
+        ),
     ] = "localhost:50051",
 ) -> None:
     """Start sagas, look at them, steer them, and register what they run."""

@@ -18,8 +18,8 @@ from protos.order.v1 import order_pb2
 from protos.saga.v1 import saga_pb2, saga_pb2_grpc
 
 DEFINITION = "place-order"
-START_SECONDS = 5.0
-"""Limit of StartSaga: past it the placement stays, and the sweep asks again."""
+TRY_SECONDS = 2.5
+"""Limit of one StartSaga of two: past both the placement stays, and the sweep asks again."""
 READ_SECONDS = 0.5
 """Limit of GetSaga: a reader of an order does not wait for the reason of a failure."""
 
@@ -27,8 +27,13 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
 )
-"""A coordinator that comes back is noticed within seconds."""
+"""Of several coordinators each is asked in turn. One that comes back is noticed within seconds, and
+one that has frozen or vanished while it is asked: until then the second try finds another one."""
 
 _INPUT_TYPE = f"type.googleapis.com/{order_pb2.PlaceOrderInput.DESCRIPTOR.full_name}"
 _AWAY = frozenset(
@@ -41,6 +46,8 @@ _AWAY = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
+_ANOTHER_MAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+"""What one coordinator says that is away, frozen or draining."""
 _FINAL = frozenset(
     {
         saga_pb2.SAGA_STATE_COMPLETED,
@@ -77,10 +84,25 @@ class Coordinator:
         packed = any_pb2.Any(type_url=_INPUT_TYPE, value=saga_input)
         request = saga_pb2.StartSagaRequest(saga_id=saga_id, definition=DEFINITION, input=packed)
         try:
-            answer = await self._sagas.StartSaga(request, timeout=START_SECONDS)
+            answer = await self._start(request)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from error
         return _checked(answer.saga, saga_id)
+
+    async def _start(self, request: saga_pb2.StartSagaRequest) -> saga_pb2.StartSagaResponse:
+        """Ask one coordinator and then, which the saga's id makes harmless, perhaps another one."""
+        try:
+            return await self._try(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _ANOTHER_MAY:
+                raise
+        return await self._try(request)
+
+    async def _try(self, request: saga_pb2.StartSagaRequest) -> saga_pb2.StartSagaResponse:
+        answer: saga_pb2.StartSagaResponse = await self._sagas.StartSaga(
+            request, timeout=TRY_SECONDS
+        )
+        return answer
 
     async def look(self, saga_id: str) -> saga_pb2.Saga:
         """Look at one saga, quickly.

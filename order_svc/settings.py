@@ -16,5 +16,5 @@ class Settings(PostgresSettings):
     coordinator_address: str = Field(
         default="localhost:50051",
         min_length=1,
-        description="coordinator that runs the sagas, host:port",
+        description="coordinator that runs the sagas, host:port, or ipv4:IP:port,IP:port",
     )

@@ -25,6 +25,8 @@ class StandInCoordinator(saga_pb2_grpc.SagaServiceServicer):
         """What StartSaga answers instead of starting anything."""
         self.lose_answers = False
         """StartSaga starts the saga and then does not say so."""
+        self.silent = False
+        """StartSaga is never answered, as by a process that is stopped."""
         self._started: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._server: Server | None = None
         self._port = 0
@@ -74,6 +76,8 @@ class StandInCoordinator(saga_pb2_grpc.SagaServiceServicer):
         async with self._asked:
             self.starts += 1
             self._asked.notify_all()
+        if self.silent:
+            await asyncio.get_running_loop().create_future()
         if self.refusal is not None:
             raise self.refusal
         wanted = saga_pb2.Saga(

@@ -7,6 +7,7 @@ import pytest
 from google.protobuf import any_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from local.ports import free_port
 from mesh.errors import FieldViolation, InvalidRequest, MeshError, NotNow, Retry
 from protos.order.v1 import order_pb2
 from protos.saga.v1 import saga_pb2
@@ -274,3 +275,12 @@ def test_a_coordinator_that_is_not_there_is_said_to_be_away(saga: Saga) -> None:
     result = saga("--address", "127.0.0.1:1", "get", "demo-1")
     assert result.exit_code == 3
     assert result.stderr.startswith("error: UNAVAILABLE\n")
+
+
+def test_of_several_addresses_the_first_that_answers_is_asked(
+    saga: Saga, coordinator: StandIn
+) -> None:
+    coordinator.will("GetSaga", saga_pb2.GetSagaResponse(saga=COMPENSATED))
+    addresses = f"ipv4:127.0.0.1:{free_port()},{coordinator.address}"
+    result = saga("--address", addresses, "get", "demo-1")
+    assert result.stdout.startswith("demo-1 of place-order is COMPENSATED")
