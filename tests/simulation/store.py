@@ -132,16 +132,19 @@ class WatchedStore(MemoryStore):
         newest = self._leases.get(lease.instance_id)
         if newest is None or newest.epoch != lease.epoch or newest.expires_ms <= self.now_ms():
             raise Broken(f"{row.saga_id} {row.revision} is written under a lease that is lost")
-        if self._refusing and row.revision > 1 and row.saga_id not in self.poison:
+        again = self.has(row, lease)
+        if not again and self._refuses(row):
             self._refusing = False
             self._refused.add(row.saga_id)
             self._tell(f"{row.kind} of {row.saga_id} is refused by the store")
             return Unwritable("told")
-        again = self.has(row, lease)
         error = super().write(lease, append, row)
         if error is None and not again:
             self._see(append, row)
         return error
+
+    def _refuses(self, row: Row) -> bool:
+        return self._refusing and row.revision > 1 and row.saga_id not in self.poison
 
     def _see(self, append: Append, row: Row) -> None:
         self._poison_moved |= row.saga_id in self.poison and row.revision > 1
