@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordinator.core.model import Failure, FailureKind
@@ -86,6 +87,11 @@ class Suspects:
         if stored.claims:
             until_ms = self._clock.monotonic_ms() + _TRIAL_MS
             self._trials[stored.saga_id] = _Trial(lease, stored.revision, until_ms)
+
+    def spare(self, lease: Lease, saga_ids: Sequence[str]) -> None:
+        """Sagas were claimed, perhaps, and will not be run under this lease."""
+        for saga_id in saga_ids:
+            self._trials[saga_id] = _Trial(lease, revision=0, until_ms=0)
 
     async def settle(self) -> None:
         """Return when every trial is over.

@@ -15,7 +15,7 @@ from coordinator.engine.loader import Loader
 from coordinator.engine.ports import Ports
 from coordinator.engine.suspects import Suspects, suspected
 from coordinator.engine.unrunnable import Unrunnable
-from coordinator.journal.base import Claimed, Lease
+from coordinator.journal.base import Claimed, ClaimUnknown, Lease
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +57,7 @@ class Takeover:
 
     async def _claim(self, lease: Lease, limit: int) -> Claimed:
         async with self._loader.reading:
-            claimed = await self._journal.claim(
-                lease, limit, passing_over=self.unreadable.resting()
-            )
+            claimed = await self._ask(lease, limit)
             self._note(claimed)
             on_trial = any(suspected(stored) for stored in claimed.sagas)
             if not on_trial:
@@ -67,6 +65,14 @@ class Takeover:
         if on_trial:
             await self._try(lease, claimed)
         return claimed
+
+    async def _ask(self, lease: Lease, limit: int) -> Claimed:
+        try:
+            resting = self.unreadable.resting()
+            return await self._journal.claim(lease, limit, passing_over=resting)
+        except ClaimUnknown as error:
+            self._suspects.spare(lease, error.saga_ids)
+            raise
 
     async def _try(self, lease: Lease, company: Claimed) -> None:
         """Run a company while nobody else is suspected.

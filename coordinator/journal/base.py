@@ -26,8 +26,9 @@ Lease
   sagas it ends that instance's lease, which waits for a group commit in progress there. No saga is
   ever given to two live leases.
 - A saga may kill whoever runs it. A claim counts against it (`StoredSaga.claims`) until it makes
-  progress or its owner acquits it, and suspects are given out in ever smaller company, the least
-  suspected first (`company`): after three crashes the guilty one is alone, and its neighbours run.
+  progress or its owner acquits it, from before its history is read: reading may be what kills.
+  Suspects are given out in ever smaller company, the least suspected first (`company`): after three
+  crashes the guilty one is alone, and its neighbours run.
 
 Inbox
 - A verb (cancel, retry, skip, abandon) is posted by any instance and decided by the saga's owner:
@@ -62,6 +63,14 @@ class RevisionConflict(AppendError):
 
 class LeaseLost(AppendError):
     """The lease is no longer held: this instance may write nothing for its sagas."""
+
+
+class ClaimUnknown(LeaseLost):
+    """The lease may own sagas that were never handed out; it must be given up to have them run."""
+
+    def __init__(self, words: str, saga_ids: Sequence[str]) -> None:
+        super().__init__(words)
+        self.saga_ids = saga_ids
 
 
 class Unwritable(AppendError):
@@ -263,8 +272,9 @@ class Journal(Protocol):
         are those whose history this version cannot read.
 
         Raises:
-            LeaseLost: the lease is not held any more, or may own sagas that the store did not come
-                to name: acquire a new one, under which they are claimed again.
+            LeaseLost: the lease is not held any more.
+            ClaimUnknown: it may own sagas that the store did not come to hand out: acquire a new
+                one, under which they are claimed again.
             JournalUnavailable: the store is away.
         """
         ...

@@ -7,7 +7,9 @@ dead one is found are sagas locked, from that part of the index alone. Until the
 or locked, so that no claim that finds nothing waits for the disk.
 
 `claims` counts against a saga from when it is claimed until its next event (`flush`), or until its
-owner acquits it. It is part of that index, so the least suspected come first.
+owner acquits it. It is part of that index, so the least suspected come first. It is on disk before
+a history is read: one that takes all memory kills its reader, and would do so for ever, with the
+same neighbours.
 """
 
 from __future__ import annotations
@@ -15,17 +17,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import structlog
-from sqlalchemy import ARRAY, BigInteger, RowMapping, Text, bindparam, case, exists, text, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    RowMapping,
+    Text,
+    Update,
+    bindparam,
+    case,
+    exists,
+    func,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from coordinator.core.model import SagaState
 from coordinator.journal import leases
 from coordinator.journal.base import (
     Claimed,
+    ClaimUnknown,
     Entry,
     JournalUnavailable,
     Lease,
-    LeaseLost,
     UnreadableHistory,
     company,
 )
@@ -68,6 +82,8 @@ FROM unnest(:epochs) AS dead (epoch), LATERAL (
 ORDER BY free.create_time, free.saga_id LIMIT :limit
 """).bindparams(_PASSING_OVER, bindparam("epochs", type_=ARRAY(BigInteger)))
 
+_NOBODY = 0
+"""An epoch that no lease ever has."""
 _UNOWNED = ~exists().where(instance.c.epoch == saga.c.epoch)
 _log = structlog.stdlib.get_logger()
 
@@ -78,8 +94,9 @@ async def claim(
     """Give a lease unfinished sagas whose own lease is not held any more; see `Journal.claim`.
 
     Raises:
-        LeaseLost: the lease that claims is not held itself, or must be given up: COMMIT had no
-            answer, and sagas that it may own now would be claimed by nobody.
+        LeaseLost: the lease that claims is not held itself.
+        ClaimUnknown: the database went away at COMMIT or later, and what the lease may own now
+            would be run by nobody.
     """
     check_page(limit)
     check_texts(*passing_over)
@@ -92,17 +109,39 @@ async def claim(
             if not least:
                 return Claimed(sagas=[])
             await leases.hold(tx, lease)
-            locked = await _lock_unowned(tx, least, limit, sorted(passing_over))
-            histories = await _readable(tx, locked)
-            taken = await _take(tx, lease, list(histories))
+            taken = await _take(
+                tx, lease, await _lock_unowned(tx, least, limit, sorted(passing_over))
+            )
+        return await _hand_out(engine, lease, taken)
     except JournalUnavailable as error:
         if taken:
-            raise LeaseLost(f"what epoch {lease.epoch} has claimed is not known") from error
+            words = f"what epoch {lease.epoch} has claimed is not known"
+            raise ClaimUnknown(words, [row["saga_id"] for row in taken]) from error
         raise
-    taken.sort(key=lambda row: (row["create_time"], row["saga_id"]))
+
+
+async def _hand_out(engine: AsyncEngine, lease: Lease, taken: Sequence[RowMapping]) -> Claimed:
+    """Sagas that were taken, with their histories; those that cannot be read are given back."""
+    saga_ids = [row["saga_id"] for row in taken]
+    async with transaction(engine) as tx:
+        histories = await _readable(tx, saga_ids)
+        unreadable = frozenset(saga_ids) - histories.keys()
+        if unreadable:
+            await tx.execute(_give_back(lease, sorted(unreadable)))
+    readable = [row for row in taken if row["saga_id"] not in unreadable]
+    readable.sort(key=lambda row: (row["create_time"], row["saga_id"]))
     return Claimed(
-        sagas=[stored_saga(row, histories[row["saga_id"]]) for row in taken],
-        unreadable=frozenset(locked) - histories.keys(),
+        sagas=[stored_saga(row, histories[row["saga_id"]]) for row in readable],
+        unreadable=unreadable,
+    )
+
+
+def _give_back(lease: Lease, saga_ids: Sequence[str]) -> Update:
+    """Take the claim back, as if it had not been made."""
+    return (
+        update(saga)
+        .where(one_of(saga.c.saga_id, saga_ids), saga.c.epoch == lease.epoch)
+        .values(owner="", epoch=_NOBODY, claims=func.greatest(saga.c.claims - 1, 0))
     )
 
 

@@ -135,10 +135,14 @@ class MemoryStore:
         free.sort(key=lambda saga: (saga.claims, saga.created_ms, saga.saga_id))
         alike = [saga for saga in free if saga.claims == free[0].claims]
         chosen = alike[: company(free[0].claims, limit)] if free else []
-        unreadable = frozenset(saga.saga_id for saga in chosen if not _readable(saga))
-        ours = [saga for saga in chosen if saga.saga_id not in unreadable]
+        for saga in chosen:
+            _count_claim(saga, lease)
+        unreadable = [saga for saga in chosen if not _readable(saga)]
+        for saga in unreadable:
+            _give_back(saga)
         return Claimed(
-            sagas=[_stored(_claimed(saga, lease)) for saga in ours], unreadable=unreadable
+            sagas=[_stored(saga) for saga in chosen if saga.epoch == lease.epoch],
+            unreadable=frozenset(saga.saga_id for saga in unreadable),
         )
 
     def acquit(self, lease: Lease, saga_ids: Sequence[str]) -> None:
@@ -283,11 +287,14 @@ def _new_saga(append: Append, row: Row, epoch: int) -> _Saga:
     )
 
 
-def _claimed(saga: _Saga, lease: Lease) -> _Saga:
+def _count_claim(saga: _Saga, lease: Lease) -> None:
     """Who runs a saga suspects it; nobody runs one that is STUCK."""
     saga.claims = 0 if saga.state is SagaState.STUCK else saga.claims + 1
     saga.epoch = lease.epoch
-    return saga
+
+
+def _give_back(saga: _Saga) -> None:
+    saga.claims, saga.epoch = max(saga.claims - 1, 0), 0
 
 
 def _readable(saga: _Saga) -> bool:

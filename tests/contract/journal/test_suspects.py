@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coordinator.core.events import Stuck
-from coordinator.journal.base import Claimed, StoredSaga
+from coordinator.journal import claims, memory_store
+from coordinator.journal.base import Claimed, Entry, StoredSaga
+from coordinator.journal.codec import Row
 from tests.builders import failure
 from tests.contract.journal.harness import (
     LONG,
@@ -20,7 +24,7 @@ from tests.contract.journal.harness import (
 
 async def die_and_claim(mine: Instance, limit: int = 100) -> list[StoredSaga]:
     """The owner dies, comes back and claims once."""
-    lease = await mine.journal.acquire_lease("mine", LONG)
+    lease = await mine.journal.acquire_lease(mine.lease.instance_id, LONG)
     return list((await mine.journal.claim(lease, limit)).sagas)
 
 
@@ -107,6 +111,43 @@ async def test_a_stuck_saga_is_claimed_and_never_suspected(mine: Instance) -> No
     for _ in range(4):
         (claimed,) = await die_and_claim(mine)
         assert (claimed.saga_id, claimed.claims) == ("stuck", 0)
+
+
+class Death(BaseException):
+    """Of the process, as far as it can be played in a test."""
+
+
+async def test_a_claim_counts_also_when_reading_the_history_kills(
+    mine: Instance, other: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(row: Row) -> Entry:
+        raise Death
+
+    await mine.tell(begun("s1").append, begun("s2").append)
+    await mine.journal.release_lease(mine.lease)
+    with monkeypatch.context() as deadly:
+        for reader in (claims, memory_store):
+            deadly.setattr(reader, "decode", die)
+        with pytest.raises(Death):
+            await other.journal.claim(other.lease, 10)
+    claimed = await die_and_claim(other)
+    assert {saga.saga_id: saga.claims for saga in claimed} == {"s1": 2, "s2": 2}
+
+
+async def test_a_history_that_cannot_be_read_is_no_more_suspected_than_before(
+    rig: Rig, mine: Instance, other: Instance
+) -> None:
+    await mine.tell(begun("s1").append)
+    await die_and_claim(mine)
+    await rig.damage("s1")
+    await rig.expire(await mine.journal.acquire_lease("mine", LONG))
+    for _ in range(3):
+        claimed = await other.journal.claim(other.lease, 10)
+        assert claimed == Claimed(sagas=[], unreadable=frozenset({"s1"}))
+    (listed,) = await mine.journal.list_sagas(
+        definition="", states=frozenset(), keys={}, before=None, limit=10
+    )
+    assert listed.claims == 1
 
 
 async def test_sagas_that_are_passed_over_are_left_to_others(

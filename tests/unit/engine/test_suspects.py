@@ -13,7 +13,14 @@ from coordinator.core.events import Aborted, Started, Stuck
 from coordinator.core.model import Definition, SagaState
 from coordinator.engine import takeover
 from coordinator.journal import memory_store
-from coordinator.journal.base import JournalUnavailable, Lease, VerbKind, VerbState
+from coordinator.journal.base import (
+    Claimed,
+    ClaimUnknown,
+    JournalUnavailable,
+    Lease,
+    VerbKind,
+    VerbState,
+)
 from coordinator.journal.memory import MemoryJournal
 from coordinator.participants.base import Done
 from coordinator.participants.memory import Sent
@@ -205,6 +212,34 @@ async def test_a_slow_participant_convicts_no_saga_whose_owners_live_for_a_while
         one = await world.coordinator()
         await asyncio.sleep(3.1)
         assert await claims(world) == 0
+
+
+async def test_a_saga_is_not_convicted_by_claims_whose_answers_are_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await calling_saga(world)
+    await one.kill()
+    lost = 0
+
+    async def claim(
+        self: MemoryJournal,
+        lease: Lease,
+        limit: int,
+        *,
+        passing_over: frozenset[str] = frozenset(),
+    ) -> Claimed:
+        nonlocal lost
+        claimed = self._store.claim(lease, limit, passing_over)
+        if claimed.sagas and lost < MANY_LIVES:
+            lost += 1
+            raise ClaimUnknown("no answer", [stored.saga_id for stored in claimed.sagas])
+        return claimed
+
+    monkeypatch.setattr(MemoryJournal, "claim", claim)
+    one = await world.coordinator()
+    await one.sent("DO a 1")
+    assert lost == MANY_LIVES
+    assert await claims(world) == 1
 
 
 async def test_a_saga_is_not_convicted_by_leases_that_are_lost_while_its_owner_lives(
