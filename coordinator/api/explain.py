@@ -7,25 +7,35 @@ what happens next by itself; and what each verb would do that is legal now.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import assert_never
 
-from coordinator.core.model import Failure, SagaState, Step, StepState
+from coordinator.core.model import Failure, FailureKind, SagaState, Step, StepState
 from coordinator.core.saga import Saga, StepProgress, open_steps
 from coordinator.core.words import legal_verbs
 from coordinator.engine.gate import Condition
 from coordinator.journal.base import Standing, VerbKind
 
 
-def explain(saga: Saga, conditions: Mapping[str, Condition], *, owner: str, now_ms: int) -> str:
-    """The whole of it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is known besides the saga, and by whom."""
 
-    `conditions` tells by step service how its participant does, and `owner` is the instance that
-    runs the saga, empty for none.
-    """
+    conditions: Mapping[str, Condition]
+    """By step service, how its participant does, seen from this instance."""
+    owner: str
+    """The instance that runs the saga; empty for none."""
+    here: str
+    """This instance."""
+    now_ms: int
+
+
+def explain(saga: Saga, view: View) -> str:
+    """The whole of it."""
     sentences = (
-        _standing(saga, owner, now_ms),
-        _state_sentences(saga, conditions, now_ms),
+        _standing(saga, view),
+        _state_sentences(saga, view),
         (_VERBS[VerbKind(verb)](saga) for verb in legal_verbs(saga)),
     )
     return " ".join(chain(*sentences))
@@ -53,28 +63,28 @@ def _under_way(saga: Saga) -> Iterator[tuple[Step, StepProgress]]:
             yield step, progress
 
 
-def _standing(saga: Saga, owner: str, now_ms: int) -> Iterator[str]:
+def _standing(saga: Saga, view: View) -> Iterator[str]:
     yield f"Saga {saga.saga_id} of {saga.definition.name} is {saga.state.value}."
-    begun, newest = now_ms - saga.created_ms, now_ms - saga.updated_ms
+    begun, newest = view.now_ms - saga.created_ms, view.now_ms - saga.updated_ms
     yield f"It was started {_span(begun)} ago, and its newest event is {_span(newest)} old."
     if not saga.state.final:
         nobody = "Nobody owns it now: its last owner's lease is over, and another will claim it."
-        yield f"Its owner is {owner}." if owner else nobody
+        yield f"Its owner is {view.owner}." if view.owner else nobody
     if saga.failure is not None:
         yield f"It was aborted: {_told(saga.failure)}"
 
 
-def _state_sentences(saga: Saga, conditions: Mapping[str, Condition], now_ms: int) -> Iterator[str]:
+def _state_sentences(saga: Saga, view: View) -> Iterator[str]:
     match saga.state:
         case SagaState.RUNNING:
-            yield from _progress(saga, conditions, now_ms)
+            yield from _progress(saga, view)
             if saga.deadline_ms:
-                yield f"It aborts by itself {_when(saga.deadline_ms, now_ms)}."
+                yield f"It aborts by itself {_when(saga.deadline_ms, view.now_ms)}."
         case SagaState.COMPENSATING:
-            yield from _progress(saga, conditions, now_ms)
+            yield from _progress(saga, view)
             yield f"Effects that may be left: {_effects(saga)}."
         case SagaState.STUCK:
-            yield from _halted(saga, conditions, now_ms)
+            yield from _halted(saga, view)
         case SagaState.COMPLETED:
             yield f"All of its {len(saga.steps)} steps are done."
         case SagaState.COMPENSATED:
@@ -85,50 +95,70 @@ def _state_sentences(saga: Saga, conditions: Mapping[str, Condition], now_ms: in
             assert_never(saga.state)
 
 
-def _progress(saga: Saga, conditions: Mapping[str, Condition], now_ms: int) -> Iterator[str]:
+def _progress(saga: Saga, view: View) -> Iterator[str]:
     for step, progress in _under_way(saga):
-        condition = conditions.get(step.service)
         number = saga.definition.steps.index(step) + 1
         place = f"Step {step.name} ({number} of {len(saga.steps)})"
-        yield f"{place} is {progress.state.value}, {_attempt(progress, condition, now_ms)}."
+        yield f"{place} is {progress.state.value}, {_attempt(step, progress, view)}."
         if progress.failure is not None:
-            since = _span(now_ms - progress.since_ms)
-            yield f"It is tried since {since}; its last attempt failed: {_told(progress.failure)}"
-        if condition is not None:
-            yield from _participant(condition, now_ms)
+            tried, why = _span(view.now_ms - progress.since_ms), _told(progress.failure)
+            yield f"It has been tried for {tried}; its last attempt failed: {why}"
+            yield from _mending(progress.failure)
+        yield from _participant(step, view, told=progress.failure)
 
 
-def _attempt(progress: StepProgress, condition: Condition | None, now_ms: int) -> str:
-    if progress.due_ms > now_ms:
-        return f"and attempt {progress.attempt} is due {_when(progress.due_ms, now_ms)}"
+def _attempt(step: Step, progress: StepProgress, view: View) -> str:
+    number, condition = progress.attempt, view.conditions.get(step.service)
+    if progress.due_ms > view.now_ms:
+        return f"and attempt {number} is due {_when(progress.due_ms, view.now_ms)}"
     if progress.call is None:
-        return f"after attempt {progress.attempt}"
+        return f"after attempt {number}"
     if condition is not None and condition.open:
-        return f"and attempt {progress.attempt} waits for {condition.participant} to be back"
-    return f"and attempt {progress.attempt} waits for its answer"
+        return f"and attempt {number} waits for {condition.participant} to be back"
+    if view.owner not in ("", view.here):
+        return f"and attempt {number} waits for its answer, or to be sent: {view.owner} knows"
+    return f"and attempt {number} waits for its answer"
 
 
-def _participant(condition: Condition, now_ms: int) -> Iterator[str]:
+def _participant(step: Step, view: View, *, told: Failure | None) -> Iterator[str]:
+    """How its participant does, if not well; why not, unless that was `told` already."""
+    condition = view.conditions.get(step.service)
+    if condition is None:
+        return
     name, waiting = condition.participant, condition.waiting
     if condition.open:
-        why = f": {_told(condition.failure)}" if condition.failure else "."
-        yield f"Participant {name} is away since {_span(now_ms - condition.since_ms)}{why}"
+        away = _span(view.now_ms - condition.since_ms)
+        yield f"Participant {name} has been away for {away}{_why(condition.failure, told)}"
         yield (
-            f"Its circuit is open: {waiting} calls wait, and spend no attempts, until its health"
-            " service says SERVING."
+            f"Its circuit is open: calls wait ({waiting} now), and spend no attempts, until its"
+            " health service says SERVING."
         )
     elif waiting:
         yield f"Participant {name} has {condition.in_flight} calls in flight; {waiting} more wait."
 
 
-def _halted(saga: Saga, conditions: Mapping[str, Condition], now_ms: int) -> Iterator[str]:
+def _why(failure: Failure | None, told: Failure | None) -> str:
+    if failure is None or (told is not None and _told(replace(told, step="")) == _told(failure)):
+        return "."
+    return f": {_told(failure)}"
+
+
+def _halted(saga: Saga, view: View) -> Iterator[str]:
     if saga.stuck is not None:
         yield f"It halted: {_told(saga.stuck)}"
-    for service in waits_for(saga):
-        if service in conditions:
-            yield from _participant(conditions[service], now_ms)
+        yield from _mending(saga.stuck)
+    for step, _ in _under_way(saga):
+        yield from _participant(step, view, told=saga.stuck)
     yield f"Effects that may be left: {_effects(saga)}."
     yield "It waits for an operator."
+
+
+def _mending(failure: Failure) -> Iterator[str]:
+    if failure.step and failure.kind is FailureKind.MISCONFIGURED:
+        yield (
+            "No retry helps before the deployment is mended: whoever answers there does not serve"
+            " this step, or does not let the coordinator in."
+        )
 
 
 # --- what each verb would do --------------------------------------------------------
@@ -139,8 +169,8 @@ def _cancel(saga: Saga) -> str:
 
 
 def _retry(saga: Saga) -> str:
-    going = "going on" if saga.failure is None else "undoing"
-    return f"RetrySaga would keep {going}, with fresh budgets."
+    how = "on" if saga.failure is None else "on undoing"
+    return f"RetrySaga would go {how}, with fresh budgets."
 
 
 def _skip(saga: Saga) -> str:
@@ -169,7 +199,8 @@ def _effects(saga: Saga) -> str:
 def _told(failure: Failure) -> str:
     where = f"step {failure.step}, " if failure.step else ""
     words = f": {failure.message}" if failure.message else ""
-    return f"{where}{failure.code} {failure.reason}{words}".rstrip(".") + "."
+    name = failure.code if failure.reason == failure.code else f"{failure.code} {failure.reason}"
+    return f"{where}{name}{words}".rstrip(".") + "."
 
 
 def _when(time_ms: int, now_ms: int) -> str:

@@ -13,6 +13,11 @@ from coordinator.engine.gate import Condition
 class Sagas(Protocol):
     """Starts sagas and tells of their changes."""
 
+    @property
+    def instance_id(self) -> str:
+        """The name of this instance."""
+        ...
+
     async def start(
         self,
         *,

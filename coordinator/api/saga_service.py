@@ -17,7 +17,7 @@ from coordinator.api.convert import (
     saga_message,
     state_of,
 )
-from coordinator.api.explain import explain, explain_unreadable, waits_for
+from coordinator.api.explain import View, explain, explain_unreadable, waits_for
 from coordinator.api.ports import Sagas
 from coordinator.api.reconcile import reconcile
 from coordinator.api.refusals import (
@@ -121,8 +121,14 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
             return pb.ExplainSagaResponse(explanation=words)
         conditions = {service: self._sagas.circuit_of(service) for service in waits_for(saga)}
         by_name = {condition.participant: condition for condition in conditions.values()}
+        view = View(
+            conditions=conditions,
+            owner=standing.owner,
+            here=self._sagas.instance_id,
+            now_ms=self._now_ms(),
+        )
         return pb.ExplainSagaResponse(
-            explanation=explain(saga, conditions, owner=standing.owner, now_ms=self._now_ms()),
+            explanation=explain(saga, view),
             legal_verbs=[RPCS[VerbKind(verb)] for verb in legal_verbs(saga)],
             participants=map(condition_message, by_name.values()),
         )

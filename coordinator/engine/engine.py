@@ -114,6 +114,11 @@ class Engine:
         """A verb is in the inbox: look at once."""
         self._ownership.inbox.wake()
 
+    @property
+    def instance_id(self) -> str:
+        """The name of this instance."""
+        return self._settings.ownership.instance_id
+
     def circuit_of(self, service: str) -> Condition:
         """How the participant that serves a step service does, seen from this instance."""
         return self._gates.of(service).condition

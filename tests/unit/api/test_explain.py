@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from coordinator.api.explain import explain, explain_unreadable, waits_for
+from coordinator.api.explain import View, explain, explain_unreadable, waits_for
 from coordinator.core.model import FailureKind, SagaState
 from coordinator.core.saga import Saga
 from coordinator.engine.gate import Condition
@@ -18,10 +18,15 @@ SERVING = Condition(
 
 
 def told(
-    story: Story | Saga, *, after_ms: int = 0, conditions: Mapping[str, Condition] | None = None
+    story: Story | Saga,
+    *,
+    after_ms: int = 0,
+    conditions: Mapping[str, Condition] | None = None,
+    here: str = "one",
 ) -> str:
     saga = story if isinstance(story, Saga) else story.saga
-    return explain(saga, conditions or {}, owner="one", now_ms=saga.updated_ms + after_ms)
+    now_ms = saga.updated_ms + after_ms
+    return explain(saga, View(conditions=conditions or {}, owner="one", here=here, now_ms=now_ms))
 
 
 def test_a_running_saga_tells_what_it_waits_for() -> None:
@@ -37,8 +42,16 @@ def test_a_running_saga_tells_what_it_waits_for() -> None:
 
 def test_a_saga_whose_owner_is_gone_says_so() -> None:
     saga = given("a").saga
-    text = explain(saga, {}, owner="", now_ms=saga.updated_ms)
+    text = explain(saga, View(conditions={}, owner="", here="one", now_ms=saga.updated_ms))
     assert "Nobody owns it now" in text
+    assert "attempt 1 waits for its answer." in text
+
+
+def test_an_instance_that_does_not_run_the_saga_does_not_guess_what_its_call_waits_for() -> None:
+    text = told(given("a"), conditions={"test.v1.A": SERVING}, here="two")
+    assert "and attempt 1 waits for its answer, or to be sent: one knows." in text
+    away = told(given("a"), conditions={"test.v1.A": replace(SERVING, open=True)}, here="two")
+    assert "and attempt 1 waits for test to be back." in away
 
 
 def test_a_saga_that_tries_again_tells_why_and_when() -> None:
@@ -47,9 +60,9 @@ def test_a_saga_that_tries_again_tells_why_and_when() -> None:
     assert "its last attempt failed: step a, UNAVAILABLE NO_ANSWER: told." in text
 
 
-def test_a_step_tells_since_when_it_is_tried() -> None:
+def test_a_step_tells_how_long_it_has_been_tried() -> None:
     text = told(given("a").failed("a").failed("a"), after_ms=600_000)
-    assert "It is tried since 10 min; its last attempt failed" in text
+    assert "It has been tried for 10 min; its last attempt failed" in text
 
 
 def test_a_participant_that_is_away_tells_since_when_and_what_brings_it_back() -> None:
@@ -58,8 +71,32 @@ def test_a_participant_that_is_away_tells_since_when_and_what_brings_it_back() -
     away = replace(away, failure=failure())
     text = told(story, after_ms=180_000, conditions={"test.v1.B": away})
     assert "Step b (2 of 2) is DOING, and attempt 1 waits for test to be back." in text
-    assert "Participant test is away since 3 min: UNAVAILABLE NO_ANSWER: told." in text
-    assert "12 calls wait, and spend no attempts, until its health service says SERVING." in text
+    assert "Participant test has been away for 3 min: UNAVAILABLE NO_ANSWER: told." in text
+    assert "calls wait (12 now), and spend no attempts, until its health service says" in text
+
+
+def test_one_reason_is_told_once() -> None:
+    story = given("a").failed("a")
+    away = replace(SERVING, open=True, since_ms=story.saga.updated_ms, failure=failure())
+    text = told(story, after_ms=2_000, conditions={"test.v1.A": away})
+    assert text.count("UNAVAILABLE NO_ANSWER: told.") == 1
+    assert "Participant test has been away for 2 s. Its circuit is open" in text
+
+
+def test_a_code_without_a_reason_of_its_own_is_told_once() -> None:
+    nameless = replace(failure(), reason="UNAVAILABLE")
+    away = replace(SERVING, open=True, failure=nameless)
+    text = told(given("a"), conditions={"test.v1.A": away})
+    assert "has been away for 1 s: UNAVAILABLE: told." in text
+
+
+def test_a_participant_that_is_misconfigured_says_that_no_retry_helps() -> None:
+    story = given("a").failed("a", kind=FailureKind.MISCONFIGURED)
+    assert "No retry helps before the deployment is mended" in told(story)
+    story.failed("a", kind=FailureKind.MISCONFIGURED).failed("a", kind=FailureKind.MISCONFIGURED)
+    assert story.state is SagaState.STUCK
+    assert "No retry helps before the deployment is mended" in told(story)
+    assert "No retry helps" not in told(given("a").stuck())
 
 
 def test_a_participant_that_is_busy_tells_how_many_wait() -> None:
@@ -103,7 +140,7 @@ def test_a_stuck_saga_tells_what_an_operator_can_do() -> None:
     assert "Effects that may be left: a." in text
     assert text.endswith(
         "It waits for an operator."
-        " RetrySaga would keep undoing, with fresh budgets."
+        " RetrySaga would go on undoing, with fresh budgets."
         " SkipStep would take one as undone by hand and keep undoing: a."
         " AbandonSaga would end it and leave its effects: a."
     )
@@ -113,7 +150,7 @@ def test_a_saga_stuck_on_its_way_forward_can_still_be_undone() -> None:
     assert told(given("a").stuck()).endswith(
         "It waits for an operator."
         " CancelSaga would abort it and undo what may have happened: a."
-        " RetrySaga would keep going on, with fresh budgets."
+        " RetrySaga would go on, with fresh budgets."
         " AbandonSaga would end it and leave its effects: a."
     )
 
@@ -121,7 +158,7 @@ def test_a_saga_stuck_on_its_way_forward_can_still_be_undone() -> None:
 def test_a_stuck_saga_tells_whether_its_participant_is_back() -> None:
     away = replace(SERVING, open=True)
     text = told(given("a").stuck(), conditions={"test.v1.A": away})
-    assert "Participant test is away since" in text
+    assert "Participant test has been away for" in text
 
 
 def test_final_sagas_tell_how_they_ended() -> None:

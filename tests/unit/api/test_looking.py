@@ -334,7 +334,9 @@ async def test_an_explanation_names_the_owner_wherever_it_is_asked(
 ) -> None:
     other = Desk(world, await world.coordinator("two"), desk.definitions)
     await desk.start()
-    assert "Its owner is one." in (await explained(other)).explanation
+    explanation = (await explained(other)).explanation
+    assert "Its owner is one." in explanation
+    assert "waits for its answer, or to be sent: one knows." in explanation
     await desk.coordinator.kill()
     await other.coordinator.sent("DO a 1")
     assert "Its owner is two." in (await explained(other)).explanation
@@ -351,5 +353,6 @@ async def test_an_explanation_of_a_participant_that_is_away_says_so(desk: Desk) 
     assert participant.circuit == pb.CIRCUIT_STATE_OPEN
     assert participant.since_time.ToMilliseconds() == condition.since_ms
     assert participant.failure.reason == "TOLD"
-    assert "Participant test is away since 0 s: UNAVAILABLE TOLD." in answer.explanation
+    assert "its last attempt failed: step a, UNAVAILABLE TOLD." in answer.explanation
+    assert "Participant test has been away for 0 s. Its circuit is open" in answer.explanation
     assert answer.legal_verbs == ["CancelSaga"]
