@@ -4,7 +4,8 @@ The lease is a row that is renewed every third of its length and judged by the d
 alone. While it is held, the instance claims unfinished sagas that nobody with a live lease owns:
 its own from before a restart, and those of instances that died. When it is lost, everything in
 memory is forgotten at once and a new epoch begins; what was decided is on disk, and whoever
-claims it goes on.
+claims it goes on. Two processes under one INSTANCE_ID do not fence each other in turn: the newer
+one runs, and the other stands by, not ready and complaining, until the newer one is gone.
 
 Claims follow heartbeats: only an instance that has just heard from the database, and whose idea
 of time agrees with it (`database_time.py`), may judge that others are dead.
@@ -32,7 +33,7 @@ from coordinator.engine.ports import Ports
 from coordinator.engine.runner import Runner
 from coordinator.engine.suspects import Suspects
 from coordinator.engine.takeover import Takeover
-from coordinator.journal.base import JournalUnavailable, Lease, LeaseLost
+from coordinator.journal.base import InstanceIdInUse, JournalUnavailable, Lease, LeaseLost
 
 log = structlog.get_logger(__name__)
 
@@ -124,18 +125,26 @@ class Ownership:
             log.warning("release.journal_away")  # it runs out by itself
 
     async def _acquire(self) -> Lease:
+        former = self._lease
         while True:
             asked_at_ms = self._ports.clock.monotonic_ms()
             try:
                 lease = await self._ports.journal.acquire_lease(
-                    self._settings.instance_id, self._settings.lease_ms
+                    self._settings.instance_id, self._settings.lease_ms, after=former
                 )
             except JournalUnavailable:
                 log.warning("lease.journal_away")
-                await self._pause()
-                continue
-            self._granted(lease, asked_at_ms)
-            return lease
+                former = None  # what stands there next may have been granted to us unheard
+            except InstanceIdInUse:
+                log.error(  # noqa: TRY400 - the stack says nothing
+                    "instance_id.in_use",
+                    instance_id=self._settings.instance_id,
+                    cure="another process runs under this INSTANCE_ID: give each its own",
+                )
+            else:
+                self._granted(lease, asked_at_ms)
+                return lease
+            await self._pause()
 
     def _granted(self, lease: Lease, asked_at_ms: int) -> None:
         self._lease = lease

@@ -20,7 +20,9 @@ Lease
   Every group commit checks in the same transaction that the lease is held and not expired;
   otherwise nothing of it is written and each append hears `LeaseLost`.
 - An append belongs to the lease that was held when it was queued; under a later one it is lost.
-- `acquire_lease` always gives a new, higher epoch, which fences every earlier holder of the id.
+- `acquire_lease` always gives a new, higher epoch, which fences every earlier holder of the id: a
+  process that starts goes on where the one before it ended. One that finds itself fenced by another
+  that is alive leaves the id to it (`InstanceIdInUse`), or the two would fence each other for ever.
 - A saga belongs to the lease that started or claimed it. `claim` gives an instance unfinished sagas
   whose lease is no longer held, its own former ones among them. Before it takes a dead instance's
   sagas it ends that instance's lease, which waits for a group commit in progress there. No saga is
@@ -83,6 +85,10 @@ class JournalUnavailable(Exception):
 
 class JournalBusy(JournalUnavailable):
     """The store is there, and this instance asks too much of it at once; nothing was done."""
+
+
+class InstanceIdInUse(Exception):
+    """Another process holds the lease of this instance: two run under one id."""
 
 
 class UnreadableHistory(Exception):
@@ -237,10 +243,15 @@ class Journal(Protocol):
         """Queue one event under the present lease; `done` hears when it is on disk, or why not."""
         ...
 
-    async def acquire_lease(self, instance_id: str, length_ms: int) -> Lease:
+    async def acquire_lease(
+        self, instance_id: str, length_ms: int, *, after: Lease | None = None
+    ) -> Lease:
         """Take the lease of this instance with a new epoch and write under it from now on.
 
+        `after` is the one that this process held before; None takes the lease from whoever has it.
+
         Raises:
+            InstanceIdInUse: another process has taken it since, and holds it.
             JournalUnavailable: the store is away.
         """
         ...

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import DateTime
 
-from coordinator.journal.base import Lease, LeaseLost
+from coordinator.journal.base import InstanceIdInUse, Lease, LeaseLost
 from coordinator.journal.database import autocommit, transaction
 from coordinator.journal.tables import Milliseconds, epoch_sequence, instance
 
@@ -26,8 +26,17 @@ _TERM = (
 )
 
 
-async def acquire(engine: AsyncEngine, instance_id: str, length_ms: int) -> Lease:
-    """Give an instance a new lease; waits for a group commit under its last one."""
+async def acquire(
+    engine: AsyncEngine, instance_id: str, length_ms: int, after: Lease | None
+) -> Lease:
+    """Give an instance a new lease; waits for a group commit under its last one.
+
+    Raises:
+        InstanceIdInUse: somebody else holds one, and `after` is not None.
+    """
+    free = None
+    if after is not None:
+        free = or_(instance.c.epoch == after.epoch, instance.c.expire_time <= _NOW)
     term = {
         "epoch": epoch_sequence.next_value(),
         "expire_time": _NOW + timedelta(milliseconds=length_ms),
@@ -35,11 +44,14 @@ async def acquire(engine: AsyncEngine, instance_id: str, length_ms: int) -> Leas
     statement = (
         insert(instance)
         .values(instance_id=instance_id, **term)
-        .on_conflict_do_update(index_elements=[instance.c.instance_id], set_=term)
+        .on_conflict_do_update(index_elements=[instance.c.instance_id], set_=term, where=free)
         .returning(*_TERM)
     )
     async with transaction(autocommit(engine)) as tx:
-        return Lease(*(await tx.execute(statement)).one())
+        granted = (await tx.execute(statement)).one_or_none()
+    if granted is None:
+        raise InstanceIdInUse(instance_id)
+    return Lease(*granted)
 
 
 async def renew(engine: AsyncEngine, lease: Lease, length_ms: int) -> Lease:

@@ -122,9 +122,11 @@ class MemoryJournal:
             return None
         return LeaseLost("the lease is not held")
 
-    async def acquire_lease(self, instance_id: str, length_ms: int) -> Lease:
+    async def acquire_lease(
+        self, instance_id: str, length_ms: int, *, after: Lease | None = None
+    ) -> Lease:
         """See `Journal.acquire_lease`."""
-        self._lease = self._reach().acquire(instance_id, length_ms)
+        self._lease = self._reach().acquire(instance_id, length_ms, after)
         return self._lease
 
     async def renew_lease(self, lease: Lease, length_ms: int) -> Lease:

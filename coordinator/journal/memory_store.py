@@ -14,6 +14,7 @@ from coordinator.journal.base import (
     AppendError,
     Claimed,
     Entry,
+    InstanceIdInUse,
     Lease,
     LeaseLost,
     RevisionConflict,
@@ -66,8 +67,11 @@ class MemoryStore:
 
     # --- leases ---------------------------------------------------------------
 
-    def acquire(self, instance_id: str, length_ms: int) -> Lease:
+    def acquire(self, instance_id: str, length_ms: int, after: Lease | None) -> Lease:
         """Give the instance a new lease."""
+        held = self._leases.get(instance_id)
+        if held and after and held.epoch != after.epoch and self.holds(held):
+            raise InstanceIdInUse(instance_id)
         self._epoch += 1
         now = self._now_ms()
         self._leases[instance_id] = lease = Lease(instance_id, self._epoch, now, now + length_ms)

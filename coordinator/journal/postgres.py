@@ -92,10 +92,12 @@ class PostgresJournal:
         """See `Journal.append`."""
         self._writer.append(append, self._lease, done)
 
-    async def acquire_lease(self, instance_id: str, length_ms: int) -> Lease:
+    async def acquire_lease(
+        self, instance_id: str, length_ms: int, *, after: Lease | None = None
+    ) -> Lease:
         """See `Journal.acquire_lease`."""
         with self._watching():
-            self._lease = await leases.acquire(self._heartbeat, instance_id, length_ms)
+            self._lease = await leases.acquire(self._heartbeat, instance_id, length_ms, after)
         return self._lease
 
     async def renew_lease(self, lease: Lease, length_ms: int) -> Lease:

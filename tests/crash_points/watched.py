@@ -58,9 +58,11 @@ class WatchedJournal(PostgresJournal):
         self._moments.reach(saga_id, f"before {act}")
         super().append(append, written)
 
-    async def acquire_lease(self, instance_id: str, length_ms: int) -> Lease:
+    async def acquire_lease(
+        self, instance_id: str, length_ms: int, *, after: Lease | None = None
+    ) -> Lease:
         self._moments.reach("", "before LEASE")
-        lease = await super().acquire_lease(instance_id, length_ms)
+        lease = await super().acquire_lease(instance_id, length_ms, after=after)
         self._moments.reach("", "after LEASE")
         return lease
 

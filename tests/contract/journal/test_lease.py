@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from coordinator.journal.base import LeaseLost
+from coordinator.journal.base import InstanceIdInUse, LeaseLost
 from tests.contract.journal.harness import LONG, Instance, Rig, begun, claim, finished, ids
 
 
@@ -39,6 +39,29 @@ async def test_a_new_lease_of_the_same_instance_ends_the_one_before(
     await successor.tell(begun("s1").append)
     with pytest.raises(LeaseLost):
         await mine.journal.renew_lease(mine.lease, LONG)
+
+
+async def test_who_was_fenced_by_another_that_is_alive_leaves_the_id_to_it(
+    rig: Rig, mine: Instance
+) -> None:
+    successor = await rig.join("mine")
+    with pytest.raises(InstanceIdInUse):
+        await mine.journal.acquire_lease("mine", LONG, after=mine.lease)
+    await successor.tell(begun("s1").append)
+    await rig.expire(successor.lease)
+    again = await mine.journal.acquire_lease("mine", LONG, after=mine.lease)
+    assert again.epoch > successor.lease.epoch
+    await mine.tell(begun("s2").append)
+
+
+async def test_whoever_stands_in_the_way_of_its_own_next_lease_is_no_other(
+    rig: Rig, mine: Instance, other: Instance
+) -> None:
+    again = await mine.journal.acquire_lease("mine", LONG, after=mine.lease)
+    await rig.expire(again)
+    await claim(other)  # ends it
+    await mine.journal.acquire_lease("mine", LONG, after=again)
+    await mine.tell(begun("s1").append)
 
 
 async def test_every_lease_has_a_higher_epoch_also_after_a_release(mine: Instance) -> None:

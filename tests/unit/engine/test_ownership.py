@@ -12,7 +12,7 @@ from coordinator.core.decide import recover
 from coordinator.core.events import Event
 from coordinator.core.model import SagaState
 from coordinator.core.saga import Saga
-from coordinator.journal.base import Lease, LeaseLost
+from coordinator.journal.base import JournalUnavailable, Lease, LeaseLost
 from coordinator.journal.memory import MemoryJournal
 from coordinator.participants.base import Done
 from tests.unit.engine.test_accidents import failing
@@ -117,6 +117,51 @@ async def test_an_instance_that_rejoins_has_a_new_epoch_and_leaves_the_others_th
     assert after.epoch > before.epoch
     await asyncio.sleep(10)
     assert again.engine.sagas == 0
+
+
+async def test_of_two_processes_under_one_id_the_newer_one_runs_and_the_other_stands_by(
+    world: World,
+) -> None:
+    """Fencing each other in turn, they would convict whatever waits for an answer as poisonous."""
+    one = await world.coordinator("one")
+    await world.start(one, "a")
+    await one.sent("DO a 1")
+    namesake = await world.coordinator("one")
+    sent = await namesake.sent("DO a 1")
+    await asyncio.sleep(60)
+    assert (one.engine.ready, namesake.engine.ready) == (False, True)
+    assert (one.participants.waiting, namesake.participants.waiting) == (0, 0)
+    sent.answer(Done(b"a-ok"))
+    await world.until(SagaState.COMPLETED)
+    await namesake.kill()
+    gone = now()
+    await one.ready()
+    assert now() - gone < 5
+
+
+async def test_a_lease_that_was_granted_unheard_is_nobody_elses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await world.coordinator("one")
+
+    async def grant_unheard(instance_id: str, length_ms: int, *, after: Lease | None) -> Lease:
+        world.store.acquire(instance_id, length_ms, after)
+        raise JournalUnavailable("no answer")
+
+    with monkeypatch.context() as deaf:
+        deaf.setattr(one.journal, "acquire_lease", grant_unheard)
+        world.store.release(_lease_of(one))
+        await asyncio.sleep(1.5)
+        assert not one.engine.ready
+    before = now()
+    await one.ready()
+    assert now() - before < 1.1
+
+
+def _lease_of(coordinator: Coordinator) -> Lease:
+    lease = coordinator.engine._ownership._lease
+    assert lease is not None
+    return lease
 
 
 async def test_a_process_that_was_paused_sends_nothing_writes_nothing_and_rejoins(
