@@ -39,7 +39,7 @@ class EngineSettings:
 
     ownership: OwnershipSettings
     max_sagas: int = 50_000
-    """More than this many sagas in memory are neither started nor claimed."""
+    """More than this many sagas in memory are not started, and not a tenth more claimed."""
     max_calls: int = 512
     """So many calls may be in flight to one participant."""
     limits: Limits = field(default_factory=Limits)
@@ -69,7 +69,7 @@ class Engine:
             definitions=definitions,
             fence=fence,
             runner=self._runner,
-            room=self._room,
+            room=self._room_for_claims,
         )
         self._admission = Admission(settings.limits, ports, self._gates)
         self._starting: dict[str, asyncio.Future[AppendError | None]] = {}
@@ -180,6 +180,10 @@ class Engine:
     def _room(self) -> int:
         """How many more sagas may be in memory."""
         return self._settings.max_sagas - len(self._runner) - len(self._starting)
+
+    def _room_for_claims(self) -> int:
+        """How many more may be claimed: new sagas never keep out those that nobody owns."""
+        return 0 if self._draining else self._room() + self._settings.max_sagas // 10
 
     async def _durable(self, decision: Decision, event: Started) -> Saga:
         """Wait until the start is on disk. A caller that goes away does not stop the saga."""

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from coordinator.core.model import Definition, SagaState
 from coordinator.engine.definitions import DefinitionUnavailable
+from coordinator.engine.errors import Overloaded
 from coordinator.journal.base import Claimed, Lease, UnreadableHistory, VerbKind, VerbState
 from tests.builders import definition
 from tests.unit.engine.test_accidents import failing
@@ -203,3 +204,31 @@ async def test_a_history_of_ours_that_cannot_be_read_again_is_tried_now_and_then
     assert one.counts.sagas_unrunnable == 1
     async with asyncio.timeout(60):
         await one.sent("DO a 1")
+
+
+async def test_new_sagas_never_keep_out_those_that_nobody_owns(world: World) -> None:
+    one = await world.coordinator("one", max_sagas=10)
+    dead = await world.coordinator("dead")
+    await world.start(dead, "b", saga_id="orphan")
+    await dead.kill()
+    for number in range(10):
+        await world.start(one, "a", saga_id=f"saga-{number}")
+    with pytest.raises(Overloaded):
+        await world.start(one, "a", saga_id="one too many")
+    await asyncio.sleep(5)
+    assert one.engine.sagas == 11
+    with pytest.raises(Overloaded):
+        await world.start(one, "a", saga_id="still one too many")
+
+
+async def test_an_instance_that_drains_leaves_the_sagas_of_the_dead_to_others(world: World) -> None:
+    one, dead = await world.coordinator("one"), await world.coordinator("dead")
+    await world.start(one, "a", saga_id="slow")
+    await one.sent("DO a 1")
+    await world.start(dead, "b", saga_id="orphan")
+    await dead.kill()
+    draining = asyncio.create_task(one.shut_down())
+    await asyncio.sleep(9)
+    assert not draining.done()
+    assert (await world.reader.standings(["orphan"]))["orphan"].owner == ""
+    await draining
