@@ -119,7 +119,7 @@ class Gate:
     def wait(self, direction: Direction, go: Callable[[], None]) -> Waiting:
         """Call `go` when there is room, to enter again; cancel what is returned to call it off."""
         lane = self._does if direction is Direction.DO else self._undoes
-        waiting = Waiting(lane, go, self._clock.monotonic_ms())
+        waiting = Waiting(self, lane, go, self._clock.monotonic_ms())
         lane[waiting] = None
         if self._in_flight and waiting.since_ms - self._heard_ms > _SILENCE_MS:
             self._doubt(_SILENT)
@@ -194,10 +194,16 @@ class Gate:
 class Waiting:
     """A call that waits for room: a `Timer` that nobody knows the time of."""
 
+    gate: Gate
     lane: Lane
     go: Callable[[], None]
     since_ms: int
     """Monotonic."""
+
+    @property
+    def soon(self) -> bool:
+        """Whether it waits for room alone: the participant is there."""
+        return not self.gate.circuit_open
 
     def cancel(self) -> None:
         """Call it off. Cancelling twice does nothing."""

@@ -12,6 +12,7 @@ from coordinator.core.model import Direction
 from coordinator.core.saga import Saga
 from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.clock import Timer
+from coordinator.engine.gate import Waiting
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +59,11 @@ class Live:
     def idle(self) -> bool:
         """Whether nothing is being written, queued or in flight for it."""
         return not (self.writing or self.queue or self.in_flight)
+
+    @property
+    def in_line(self) -> bool:
+        """Whether a call of it waits for nothing but room at its participant."""
+        return any(isinstance(timer, Waiting) and timer.soon for timer in self.timers.values())
 
     def awaited(self) -> frozenset[str]:
         """Steps whose Do is in flight."""

@@ -14,13 +14,14 @@ else is claimed until its own is. So a death in the trial counts against the com
 else, and the third death that counts against a saga is one that it died alone with its owner. It
 is POISONOUS then: the fourth who claims it makes it STUCK without running it.
 
-A trial is over as soon as its saga has written an event, has nothing in hand (it waits for a
-timer or for its participant), has left memory, or has run for two seconds. This is what keeps the
-innocent from being convicted by deaths of other causes: a saga that merely waits is on trial for
-a moment only, and whoever gives up its lease, or stops when it is told to, acquits before
-anything else, under the old lease. To be convicted without guilt a saga must be in hand at three
-deaths in a row, each within two seconds of its claim, in the last two of which all but nine
-others, and then all others, were spared.
+A trial is over as soon as its saga has written an event, has nothing in hand (it waits for a timer
+or for a participant that is away), has left memory, or has run for two seconds. A call that stands
+in line for room is in hand: once it has its turn it may kill again. This is what keeps the innocent
+from being convicted by deaths of other causes: a saga that merely waits is on trial for a moment
+only, and whoever gives up its lease, or stops when it is told to, acquits before anything else,
+under the old lease. To be convicted without guilt a saga must be in hand at three deaths in a row,
+each within two seconds of its claim, in the last two of which all but nine others, and then all
+others, were spared.
 
 What it costs: a saga that kills later than two seconds after it was claimed, without an event
 before, is acquitted each time. And suspects are tried one company after the other.
@@ -123,8 +124,9 @@ class Suspects:
 
     def _is_over(self, saga_id: str, trial: _Trial) -> bool:
         live = self._runner.get(saga_id)
-        late = self._clock.monotonic_ms() >= trial.until_ms
-        return live is None or live.idle or late or self._has_moved(saga_id, trial)
+        if live is None or self._clock.monotonic_ms() >= trial.until_ms:
+            return True
+        return (live.idle and not live.in_line) or self._has_moved(saga_id, trial)
 
     def _has_moved(self, saga_id: str, trial: _Trial) -> bool:
         live = self._runner.get(saga_id)

@@ -12,6 +12,7 @@ import pytest
 from coordinator.core.events import Aborted, Started, Stuck
 from coordinator.core.model import Definition, SagaState
 from coordinator.engine import takeover
+from coordinator.engine.gate import FIRST_WINDOW
 from coordinator.journal import memory_store
 from coordinator.journal.base import (
     Claimed,
@@ -201,6 +202,22 @@ async def test_without_acquittal_a_saga_that_merely_waits_would_be_convicted(
         one = await world.coordinator()
         await settle()
     assert (await world.saga()).state is SagaState.STUCK
+
+
+async def test_a_call_that_stands_in_line_for_room_is_still_on_trial(world: World) -> None:
+    """Acquitted while others have their turn, it would kill uncounted whenever it has its own."""
+    one = await world.coordinator()
+    for number in range(FIRST_WINDOW):
+        await world.start(one, "a", saga_id=f"saga-0{number}")
+    await world.start(one, "a")  # the last in line
+    await one.kill()
+    one = await world.coordinator()
+    await settle()
+    assert one.engine.circuit_of("test.v1.A").waiting
+    await asyncio.sleep(1)
+    assert await claims(world) == 1
+    await asyncio.sleep(2)
+    assert await claims(world) == 0
 
 
 async def test_a_slow_participant_convicts_no_saga_whose_owners_live_for_a_while(
