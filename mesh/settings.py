@@ -159,4 +159,5 @@ def _print_help(settings: type[ServiceSettings], service: str, console: Console)
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "none, required"
-    return "unset" if field.default is None else str(field.default)
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return "unset" if default is None else str(default)

@@ -8,6 +8,7 @@ from mesh.settings import PostgresSettings, ServiceSettings, read_settings, run
 
 class Settings(PostgresSettings):
     grpc_port: int = Field(default=50052, ge=0, le=65535, description="port of the gRPC server")
+    instance_id: str = Field(default_factory=lambda: "host-1", description="name of this instance")
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +100,7 @@ def test_help_lists_every_variable_with_default_and_meaning(
         assert field.description
         assert field.description in line
     assert "GRPC_PORT  (default: 50052)" in words
+    assert "INSTANCE_ID  (default: host-1)" in words
     assert "POSTGRES_DSN  (default: none, required)" in words
 
 
