@@ -12,6 +12,9 @@ from opentelemetry import trace
 
 Event = MutableMapping[str, Any]
 
+_TALKATIVE = ("httpx",)
+"""Libraries that tell of every request, which is more than `info` promises."""
+
 
 def configure_logging(*, level: str, log_format: str | None, service: str) -> None:
     """Send all logs of this process to stderr, those of libraries too.
@@ -36,6 +39,8 @@ def configure_logging(*, level: str, log_format: str | None, service: str) -> No
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel("WARNING" if level == "info" else logging.NOTSET)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

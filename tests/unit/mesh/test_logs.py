@@ -74,6 +74,16 @@ def test_what_is_below_the_level_is_not_written(start: Start) -> None:
     assert stderr.getvalue() == ""
 
 
+@pytest.mark.parametrize(("level", "told"), [("info", False), ("debug", True)])
+def test_a_library_tells_of_every_request_only_when_debugging(
+    start: Start, level: str, *, told: bool
+) -> None:
+    stderr = start(level=level)
+    logging.getLogger("httpx").info("HTTP Request: POST http://provider/v1/refunds")
+
+    assert ("HTTP Request" in stderr.getvalue()) is told
+
+
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_a_traceback_is_written_without_local_variables(start: Start, log_format: str) -> None:
     stderr = start(log_format=log_format)
