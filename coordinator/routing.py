@@ -36,6 +36,7 @@ class Routing:
         self._every_seconds = every_seconds
         self._while_away_seconds = while_away_seconds
         self._unreachable: frozenset[str] = frozenset()
+        self._conflict = ""
 
     async def refresh(self) -> None:
         """Ask every participant once.
@@ -56,8 +57,14 @@ class Routing:
             await asyncio.sleep(self._while_away_seconds if away else self._every_seconds)
             try:
                 await self.refresh()
+                self._conflict = ""
             except ServedTwice as conflict:
-                log.error("participants.served_twice", why=str(conflict))  # noqa: TRY400 - no bug
+                self._tell_conflict(str(conflict))
+
+    def _tell_conflict(self, why: str) -> None:
+        if why != self._conflict:
+            log.error("participants.served_twice", why=why)
+        self._conflict = why
 
     def _tell(self, unreachable: frozenset[str]) -> None:
         for words in unreachable - self._unreachable:

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import cast
+
+from google.protobuf.descriptor_pb2 import (
+    FileDescriptorProto,
+    MethodDescriptorProto,
+    ServiceDescriptorProto,
+)
+from structlog.testing import capture_logs
 
 from coordinator.definitions.base import (
     CompiledDefinition,
@@ -23,11 +30,16 @@ AWAY = ParticipantUnreachable("payment at 127.0.0.1:1 is away")
 class Participants:
     """Answers reflection, one more participant each time."""
 
-    def __init__(self, *answers: list[Contract | ParticipantUnreachable]) -> None:
+    def __init__(self, *answers: Sequence[Contract | ParticipantUnreachable]) -> None:
         self._answers = list(answers)
+        self.run_out: Callable[[], None] = lambda: None
+        """Called when the last answer, which is given for ever, is given again."""
 
     async def fetch(self) -> Iterable[Contract | ParticipantUnreachable]:
-        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if len(self._answers) > 1:
+            return self._answers.pop(0)
+        self.run_out()
+        return self._answers[0]
 
 
 async def test_what_reachable_participants_serve_is_routed_whoever_is_away() -> None:
@@ -49,6 +61,29 @@ async def test_a_participant_that_comes_up_late_is_found() -> None:
     task = asyncio.create_task(routing.run())
     await asyncio.wait_for(found.wait(), 5)
     task.cancel()
+
+
+def serving(participant: str) -> Contract:
+    do, compensate = MethodDescriptorProto(name="Do"), MethodDescriptorProto(name="Compensate")
+    step = ServiceDescriptorProto(name="CreateOrder", method=[do, compensate])
+    file = FileDescriptorProto(package="order.v1", service=[step]).SerializeToString()
+    return Contract(participant=participant, services=ORDER.services, files=(file,))
+
+
+async def test_a_step_that_is_served_twice_is_told_once_until_that_changes() -> None:
+    once, twice = [serving("order")], [serving("order"), serving("stock")]
+    participants = Participants(once, twice, twice, once, twice)
+    asked = asyncio.Event()
+    participants.run_out = asked.set
+    routing = Routing(participants, lambda _: None, every_seconds=0.001)
+    await routing.refresh()
+    with capture_logs() as told:
+        task = asyncio.create_task(routing.run())
+        async with asyncio.timeout(5):
+            await asked.wait()
+        task.cancel()
+    assert [line["event"] for line in told] == ["participants.served_twice"] * 2
+    assert "order.v1.CreateOrder is served by order and by stock" in told[0]["why"]
 
 
 class Registry:
