@@ -81,7 +81,7 @@ def event_line(event: saga_pb2.SagaEvent) -> str:
     if event.HasField("failure"):
         parts.append(f"({_words(event.failure)})")
     if event.actor or event.note:
-        parts.append(f"by {event.actor or 'nobody'}: {event.note}")
+        parts.append(f"by {event.actor or 'somebody'}: {event.note}")
     return " ".join(parts + [_command(command) for command in event.commands])
 
 

@@ -24,6 +24,8 @@ MAX_BATCH_ID = 60
 """A saga's id is added to it, and what comes of it is a request id."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""They would steer the terminal of whoever reads the history; tabs and line ends may be."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _STATES = frozenset(pb.SagaState.values()) - {pb.SAGA_STATE_UNSPECIFIED}
 _VERBS = tuple(verb for verb in pb.SagaVerb.values() if verb != pb.SAGA_VERB_UNSPECIFIED)
@@ -126,8 +128,10 @@ def steer_violations(request: pb.SteerSagasRequest) -> Iterator[FieldViolation]:
 
 
 def _reason_violations(reason: str) -> Iterator[FieldViolation]:
-    if not reason.strip() or len(reason) > MAX_REASON:
-        yield FieldViolation("reason", f"must have 1 to {MAX_REASON} characters")
+    if not reason.strip() or len(reason) > MAX_REASON or _CONTROL.search(reason):
+        yield FieldViolation(
+            "reason", f"must have 1 to {MAX_REASON} characters, and no control characters"
+        )
 
 
 def _step_violations(step: str) -> Iterator[FieldViolation]:

@@ -313,6 +313,8 @@ async def test_a_journal_that_is_away_is_worth_a_retry(desk: Desk) -> None:
         ("CancelSaga", {"saga_id": "a" * 65}, "saga_id"),
         ("CancelSaga", {"reason": ""}, "reason"),
         ("CancelSaga", {"reason": " \n"}, "reason"),
+        ("CancelSaga", {"reason": "why\x00"}, "reason"),
+        ("CancelSaga", {"reason": "\x1b[2Jwhy"}, "reason"),
         ("CancelSaga", {"reason": "r" * 1_025}, "reason"),
         ("CancelSaga", {"actor": "a" * 129}, "actor"),
         ("CancelSaga", {"request_id": "r" * 129}, "request_id"),
