@@ -22,7 +22,7 @@ from coordinator.definitions.linker import link
 from coordinator.definitions.pool import DescriptorsInvalid, build_pool
 from coordinator.definitions.reader import read_definition
 from coordinator.definitions.services import Offer, needed_files
-from coordinator.journal.base import StoredDefinition
+from coordinator.journal.definition_store import StoredDefinition
 from protos.saga.v1 import saga_pb2
 
 

@@ -25,7 +25,7 @@ from coordinator.definitions.lookup import DescriptorLookup
 from coordinator.definitions.pool import build_pool
 from coordinator.definitions.services import Offer
 from coordinator.definitions.sharing import Sharing
-from coordinator.journal.base import DefinitionStore, StoredDefinition
+from coordinator.journal.definition_store import DefinitionStore, StoredDefinition
 from coordinator.participants.base import Contracts
 
 MAX_COMPILED = 64

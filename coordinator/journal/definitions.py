@@ -8,8 +8,8 @@ from sqlalchemy import Boolean, RowMapping, literal_column, select, text
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from coordinator.journal.base import StoredDefinition
 from coordinator.journal.database import transaction
+from coordinator.journal.definition_store import StoredDefinition
 from coordinator.journal.limits import check_page, check_texts
 from coordinator.journal.tables import definition
 

@@ -21,13 +21,13 @@ from coordinator.journal.base import (
     Lease,
     LeaseLost,
     Standing,
-    StoredDefinition,
     StoredSaga,
     Unwritable,
     Verb,
     VerbOutcome,
 )
 from coordinator.journal.codec import Row, encode
+from coordinator.journal.definition_store import StoredDefinition
 from coordinator.journal.memory_store import MemoryStore
 
 __all__ = ["MemoryJournal", "MemoryStore"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from coordinator.journal.base import StoredDefinition
+from coordinator.journal.definition_store import StoredDefinition
 from coordinator.journal.limits import check_page, check_texts
 
 

@@ -27,12 +27,12 @@ from coordinator.journal.base import (
     JournalUnavailable,
     Lease,
     Standing,
-    StoredDefinition,
     StoredSaga,
     Verb,
     VerbOutcome,
 )
 from coordinator.journal.database import create_engine
+from coordinator.journal.definition_store import StoredDefinition
 from coordinator.journal.group_commit import GroupCommit
 from coordinator.journal.purge import purge
 from mesh.errors import Retry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.journal.base import StoredDefinition
+from coordinator.journal.definition_store import StoredDefinition
 from tests.contract.journal.harness import Instance
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from coordinator.definitions.base import DefinitionRefused
 from coordinator.definitions.registry import MAX_COMPILED, Registry
-from coordinator.journal.base import StoredDefinition
+from coordinator.journal.definition_store import StoredDefinition
 from coordinator.participants.base import Contract, ParticipantUnreachable
 from tests.unit.definitions.contracts import contract, step
 
