@@ -136,7 +136,7 @@ class Simulation:
         self.operators = Operators(self.chance, self.store, self.tell)
         self.poison_seconds = self.chance.choice(POISON_SECONDS)
         self._poisoned = self.chance.random() < POISONED
-        self.max_calls = 512 if self._poisoned else self.chance.choice([2, 512])
+        self.max_calls = self.chance.choice([2, 512])
         self._storm = Storm(self.chance, self.store, self.services, self.tell)
         self._weather = Weather(
             lost=self.chance.choice([0, 0.1, 0.4]),
