@@ -37,6 +37,11 @@ def next_attempt_at(
     return now_ms + int(max(drawn, asked + chance * interval / 2 if asked else 0))
 
 
+def longest_wait_ms(policy: RetryPolicy) -> int:
+    """No attempt is due later than this after the one before it failed."""
+    return policy.max_interval_ms * 3 // 2
+
+
 def _interval_ms(policy: RetryPolicy, failed: int, kind: FailureKind) -> float:
     if kind is FailureKind.MISCONFIGURED:
         return policy.max_interval_ms

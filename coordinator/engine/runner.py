@@ -243,8 +243,9 @@ class Runner:
 
     def _halt_first(self, live: Live, failure: Failure) -> None:
         """Let it be STUCK before anything else; what waits for its turn hears of it then."""
-        if live.halting:  # not even that works: leave it to whoever claims it next
+        if live.halting:  # not even that works: begin anew with what is on disk
             self._release(live)
+            self._lost(live.saga.saga_id)
             return
         live.halting = True
         live.queue.appendleft(Intent.that(self._stuck(failure)))

@@ -9,7 +9,10 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
+from coordinator.core.decide import Decision, decide
+from coordinator.core.events import Event
 from coordinator.core.model import Definition, SagaState
+from coordinator.core.saga import Saga
 from coordinator.journal.base import (
     Append,
     AppendError,
@@ -325,6 +328,26 @@ async def test_a_bug_met_by_one_saga_makes_it_stuck_and_harms_no_other(world: Wo
     saga = await world.until(SagaState.STUCK)
     assert saga.stuck is not None
     assert saga.stuck.reason == "COORDINATOR_BUG"
+
+
+async def test_a_saga_that_cannot_even_be_made_stuck_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = 2
+
+    def buggy(saga: Saga, event: Event) -> Decision:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise ZeroDivisionError("a bug")
+        return decide(saga, event)
+
+    one = await world.coordinator()
+    await world.start(one, "a")
+    monkeypatch.setattr("coordinator.engine.runner.decide", buggy)
+    await one.answer("DO a 1")
+    await one.answer("DO a 1")
+    await world.until(SagaState.COMPLETED)
 
 
 # --- the end ------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from coordinator.core.model import SagaState
+from coordinator.core.retry import longest_wait_ms
 from coordinator.engine.database_time import DatabaseTime
-from tests.builders import definition
-from tests.unit.engine.test_engine import now
-from tests.unit.engine.world import EPOCH_MS, World
+from tests.builders import POLICY, definition
+from tests.unit.engine.test_engine import now, settle
+from tests.unit.engine.world import EPOCH_MS, World, failed
 
 LEASE_MS = 3_000
 HOUR_MS = 3_600_000
@@ -62,6 +63,22 @@ async def test_nobodys_sagas_are_claimed_for_one_lease_after_a_jump(world: World
     while not one.participants.waiting + two.participants.waiting:
         await asyncio.sleep(0.01)
     assert LEASE_MS / 1_000 <= now() - jumped < 6
+
+
+async def test_a_retry_does_not_wait_for_the_time_by_which_the_clock_was_set_back(
+    world: World,
+) -> None:
+    one = await world.coordinator("one")
+    await world.start(one, "a")
+    await one.answer("DO a 1", failed())
+    await settle()
+    await one.shut_down()
+    world.jump_ms = -HOUR_MS
+    two = await world.coordinator("two")
+    before = now()
+    await two.answer("DO a 2")
+    assert now() - before <= longest_wait_ms(POLICY) / 1_000
+    await world.until(SagaState.COMPLETED)
 
 
 async def test_an_answer_that_took_long_is_no_jump(world: World) -> None:

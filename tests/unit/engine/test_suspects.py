@@ -84,6 +84,21 @@ async def test_the_one_saga_that_kills_its_owners_is_isolated_and_its_neighbours
     assert stuck.reason == "SAGA_POISONOUS"
 
 
+async def test_a_convict_that_is_let_go_and_kills_again_is_convicted_again(world: World) -> None:
+    one = await calling_saga(world)
+    for sentence in (1, 2):
+        for deaths in range(3):
+            await one.kill()
+            one = await world.coordinator()
+            await one.participants.next()
+            assert (await claims(world)) == deaths + 1
+        await one.kill()
+        one = await world.coordinator()
+        await world.until(SagaState.STUCK)
+        await world.verb(one, VerbKind.RETRY, request_id=f"{sentence}")
+        await one.participants.next()
+
+
 async def test_claimed_all_at_once_its_neighbours_would_be_convicted_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
