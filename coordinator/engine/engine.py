@@ -46,7 +46,7 @@ class EngineSettings:
     start_timeout_ms: int = 5_000
     """StartSaga answers that the journal is away when a start is not on disk after this long."""
     drain_ms: int = 10_000
-    """How long a shutdown waits for calls in flight."""
+    """How long a shutdown waits for calls in flight, at most."""
 
 
 class Engine:
@@ -95,11 +95,15 @@ class Engine:
             await self._ownership.run()
 
     async def drain(self) -> None:
-        """Take nothing new, hear what is in flight for a while; call it before cancelling `run`."""
+        """Take nothing new, hear what is in flight for a while; call it before cancelling `run`.
+
+        No longer than others would wait for the sagas of one that died: they all stand still.
+        """
         self._draining = True
         self._runner.stop_sending()
+        patience_ms = min(self._settings.drain_ms, self._settings.ownership.lease_ms)
         try:
-            async with asyncio.timeout(self._settings.drain_ms / 1_000):
+            async with asyncio.timeout(patience_ms / 1_000):
                 while not self._runner.idle:
                     self._runner.settled.clear()
                     await self._runner.settled.wait()

@@ -345,9 +345,10 @@ async def test_a_saga_that_cannot_even_be_made_stuck_is_tried_again(
     one = await world.coordinator()
     await world.start(one, "a")
     monkeypatch.setattr("coordinator.engine.runner.decide", buggy)
-    await one.answer("DO a 1")
-    await one.answer("DO a 1")
-    await world.until(SagaState.COMPLETED)
+    async with asyncio.timeout(10):
+        await one.answer("DO a 1")
+        await one.answer("DO a 1")
+        await world.until(SagaState.COMPLETED)
 
 
 # --- the end ------------------------------------------------------------------------------------

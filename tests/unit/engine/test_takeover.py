@@ -227,8 +227,9 @@ async def test_an_instance_that_drains_leaves_the_sagas_of_the_dead_to_others(wo
     await one.sent("DO a 1")
     await world.start(dead, "b", saga_id="orphan")
     await dead.kill()
+    await asyncio.sleep(2)
     draining = asyncio.create_task(one.shut_down())
-    await asyncio.sleep(9)
+    await asyncio.sleep(2.5)  # the lease of the dead is over
     assert not draining.done()
     assert (await world.reader.standings(["orphan"]))["orphan"].owner == ""
     await draining
