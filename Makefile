@@ -46,6 +46,7 @@ stubs:
 
 # Drives the services from outside, as their users do; nothing else needs Go.
 GRPCURL := build/bin/grpcurl
+## build/bin/grpcurl: the client that `make up` prints commands for; needs Go
 $(GRPCURL):
 	@echo "Installing grpcurl into $(@D) (once)"
 	@mkdir -p $(@D)
@@ -142,7 +143,7 @@ test/contract: setup
 test/integration: setup
 	@$(BIN)/pytest tests/integration
 
-## simulate: SEEDS=n simulated worlds (20,000), or one again with its trace: SEED=n
+## simulate: SEEDS=n simulated worlds (20,000), or world SEED=n again, with its trace
 .PHONY: simulate
 simulate: setup
 	@SEEDS=$(or $(SEEDS),20000) $(if $(SEED),SEED=$(SEED)) $(BIN)/pytest $(PARALLEL) tests/simulation -k promise
@@ -177,10 +178,10 @@ LEASH := $(BIN)/python -I -S local/leash.py
 demo: setup
 	@$(LEASH) $(BIN)/python -m local demo
 
-## up: the whole mesh, to stay; prints grpcurl commands
+## up: the whole mesh with COORDINATORS=n (1), to stay; prints grpcurl commands
 .PHONY: up
 up: setup
-	@$(LEASH) $(BIN)/python -m local up
+	@$(LEASH) $(BIN)/python -m local up --coordinators $(or $(COORDINATORS),1)
 
 ## clean-data: remove what `make up` has stored
 .PHONY: clean-data

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -26,9 +26,11 @@ app = typer.Typer(
 
 
 @app.command()
-def up(data: Path = Path("data")) -> None:
+def up(
+    data: Path = Path("data"), coordinators: Annotated[int, typer.Option(min=1, max=9)] = 1
+) -> None:
     """Start the mesh and stay until Ctrl-C; data stays in its folder."""
-    _run(stay.up(data, Screen(Console())))
+    _run(stay.up(data, Screen(Console()), coordinators=coordinators))
 
 
 @app.command()

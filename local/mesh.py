@@ -70,7 +70,7 @@ class Mesh:
         self.coordinators = tuple(_coordinator(number) for number in range(1, coordinators + 1))
         self._lease_seconds = lease_seconds
         self._route = route
-        self._listening = _listening(ports, self.coordinators)
+        self.listening = _listening(ports, self.coordinators)
         self.postgres = Postgres(folder / "postgres", ports.postgres)
         self.mongodb = Mongo(folder / "mongodb", ports.mongodb)
         self.sandbox_url = f"http://{HOST}:{ports.sandbox}"
@@ -80,7 +80,7 @@ class Mesh:
 
     def address(self, name: str) -> str:
         """Where a service listens, host:port."""
-        return f"{HOST}:{self._listening[name]}"
+        return f"{HOST}:{self.listening[name]}"
 
     def dsn(self, name: str) -> str:
         """The PostgreSQL database of a service."""
@@ -136,7 +136,7 @@ class Mesh:
         )
 
     def _service(self, name: str) -> Process:
-        port = self._listening[name]
+        port = self.listening[name]
         coordinates = name in self.coordinators
         return service(
             name,
@@ -156,7 +156,7 @@ class Mesh:
         return {
             "POSTGRES_DSN": self._database(name, "coordinator"),
             "PARTICIPANTS": ",".join(found),
-            "CONSOLE_PORT": str(self._listening[f"console of {name}"]),
+            "CONSOLE_PORT": str(self.listening[_console(name)]),
             "INSTANCE_ID": f"coordinator-{self.coordinators.index(name) + 1}",
             "LEASE_SECONDS": str(self._lease_seconds),
         }
@@ -185,20 +185,23 @@ class Mesh:
         return self.postgres.dsn(POSTGRES_DATABASES[owner], port=port)
 
     def _way(self, client: str, server: str) -> int:
-        return self._route(client, server, self._listening[server])
+        return self._route(client, server, self.listening[server])
 
 
 def _coordinator(number: int) -> str:
     return "coordinator" if number == 1 else f"coordinator-{number}"
 
 
+def _console(coordinator: str) -> str:
+    return coordinator.replace("coordinator", "console")
+
+
 def _listening(ports: Ports, coordinators: Iterable[str]) -> dict[str, int]:
-    """The port of everything that serves gRPC, and of the coordinators' consoles."""
-    listening = {name: port for name, port in ports if name in ("coordinator", *PARTICIPANTS)}
-    listening["console of coordinator"] = ports.console
+    """The port of every process by name, and of the coordinators' consoles."""
+    listening = dict(ports)
     for name in coordinators:
         if name not in listening:
-            listening[name], listening[f"console of {name}"] = free_ports(2)
+            listening[name], listening[_console(name)] = free_ports(2)
     return listening
 
 

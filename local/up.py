@@ -15,7 +15,7 @@ from local.screen import Screen
 from local.shop import FIRST_STOCK, open_shop
 
 
-async def up(folder: Path, screen: Screen) -> None:
+async def up(folder: Path, screen: Screen, *, coordinators: int = 1) -> None:
     """Start the mesh, print how to use it, and stay until cancelled.
 
     Raises:
@@ -23,7 +23,7 @@ async def up(folder: Path, screen: Screen) -> None:
         PortTaken: somebody else listens on one of its ports.
         StartFailed: a process did not get ready.
     """
-    mesh = Mesh(folder, Ports())
+    mesh = Mesh(folder, Ports(), coordinators=coordinators)
     screen.say(f"Starting the mesh on {folder} ...")
     async with mesh:
         async with open_shop(mesh.address) as shop:
@@ -37,7 +37,7 @@ async def up(folder: Path, screen: Screen) -> None:
 
 def _how_to_use(mesh: Mesh) -> str:
     name = f"try-{uuid7().hex[-6:]}"
-    ports = "\n".join(f"  {port:>5}  {process}" for process, port in mesh.ports)
+    ports = "\n".join(f"  {port:>5}  {process}" for process, port in mesh.listening.items())
     return (
         f"\nReady on {HOST}:\n{ports}\n"
         f"\nLogs: {mesh.folder / 'logs'}. grpcurl: `make build/bin/grpcurl`, or your own.\n"

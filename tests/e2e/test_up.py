@@ -28,7 +28,7 @@ def environment(ports: Ports) -> dict[str, str]:
     return {**os.environ, **{f"{name.upper()}_PORT": str(port) for name, port in ports}}
 
 
-def up(folder: Path, ports: Ports) -> Process:
+def up(folder: Path, ports: Ports, *, coordinators: int = 1) -> Process:
     """`make up`, without make."""
     log = folder / "up.log"
 
@@ -36,6 +36,7 @@ def up(folder: Path, ports: Ports) -> Process:
         return "Ctrl-C stops everything" in log.read_text()
 
     command = [sys.executable, "-m", "local", "up", "--data", str(folder / "data")]
+    command += ["--coordinators", str(coordinators)]
     return Process("up", command, log=log, ready=ready, env=environment(ports))
 
 
@@ -62,7 +63,8 @@ async def test_data_survives_kill_minus_9_and_nothing_is_left_running(
     new_folder: Callable[[], Path],
 ) -> None:
     folder, ports = new_folder(), Ports.free()
-    async with up(folder, ports) as running:
+    async with up(folder, ports, coordinators=2) as running:
+        assert "coordinator-2" in running.log.read_text()
         async with customer(ports) as shop:
             placed = await shop.place({"coffee": 1}, VISA)
             async for _ in shop.watch(placed.saga_id):
