@@ -90,17 +90,22 @@ class Coordinator:
         return _checked(answer.saga, saga_id)
 
     async def _start(self, request: saga_pb2.StartSagaRequest) -> saga_pb2.StartSagaResponse:
-        """Ask one coordinator and then, which the saga's id makes harmless, perhaps another one."""
+        """Ask one coordinator and then, which the saga's id makes harmless, perhaps another one.
+
+        The second try also waits for one that is just coming back.
+        """
         try:
             return await self._try(request)
         except grpc.aio.AioRpcError as error:
             if error.code() not in _ANOTHER_MAY:
                 raise
-        return await self._try(request)
+        return await self._try(request, wait_for_ready=True)
 
-    async def _try(self, request: saga_pb2.StartSagaRequest) -> saga_pb2.StartSagaResponse:
+    async def _try(
+        self, request: saga_pb2.StartSagaRequest, *, wait_for_ready: bool = False
+    ) -> saga_pb2.StartSagaResponse:
         answer: saga_pb2.StartSagaResponse = await self._sagas.StartSaga(
-            request, timeout=TRY_SECONDS
+            request, timeout=TRY_SECONDS, wait_for_ready=wait_for_ready
         )
         return answer
 

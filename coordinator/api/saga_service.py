@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from itertools import islice
+from urllib.parse import unquote
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from typing_extensions import override
@@ -282,7 +283,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
             saga_id=request.saga_id,
             kind=kind,
             step=step,
-            actor=request.actor,
+            actor=request.actor or _client(context),
             reason=request.reason,
             revision=request.revision,
         )
@@ -303,3 +304,9 @@ def _patience(context: Context) -> float:
     if left is None:
         return MAX_PATIENCE_SECONDS
     return min(left - _TIME_TO_ANSWER_SECONDS, MAX_PATIENCE_SECONDS)
+
+
+def _client(context: Context) -> str:
+    """Who asks, if they do not say: their machine; without a port, which would change."""
+    transport, _, address = unquote(context.peer()).partition(":")
+    return f"client at {address.rpartition(':')[0] or transport}"

@@ -107,6 +107,9 @@ class Loader:
             await self._go_on(lease, stored)
 
     async def _go_on(self, lease: Lease, stored: StoredSaga) -> None:
+        if stored.state is SagaState.STUCK:  # nothing happens to it by itself
+            self.unrunnable.discard(stored.saga_id)
+            return
         self._suspects.watch(lease, stored)
         try:
             saga = await self._fold(stored)
@@ -117,7 +120,7 @@ class Loader:
         if poisonous(stored):
             log.error("saga.poisonous", saga_id=stored.saga_id)
             self._runner.halt(saga, POISON)
-        elif saga.state is not SagaState.STUCK:
+        else:
             self._runner.resume(saga)
 
     async def _reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:

@@ -254,13 +254,12 @@ class Runner:
         return Stuck(time_ms=self._clock.now_ms(), failure=failure)
 
     def _end(self, live: Live) -> None:
-        state = live.saga.state
-        log.info(
-            "saga.ended",
-            saga_id=live.saga.saga_id,
-            trace_id=live.saga.traceparent[3:35],
-            state=state.value,
-        )
+        state, why = live.saga.state, live.saga.stuck
+        who = {"saga_id": live.saga.saga_id, "trace_id": live.saga.traceparent[3:35]}
+        if state is SagaState.STUCK and why is not None:
+            log.warning("saga.stuck", **who, step=why.step, code=why.code, reason=why.reason)
+        else:
+            log.info("saga.ended", **who, state=state.value)
         self._ports.stats.ended(state)
         while live.queue and state.final:  # a verb may be legal when STUCK: it is taken again
             live.queue.popleft().refuse(IllegalEvent(f"the saga is {state.value}"))

@@ -136,7 +136,7 @@ class StoredSaga:
     definition_hash: str
     state: SagaState
     entries: tuple[Entry, ...]
-    """All of them, oldest first, without gaps; empty in lists."""
+    """All of them, oldest first, without gaps; empty in lists, and where it is claimed STUCK."""
     created_ms: int
     updated_ms: int
     """When `state` last changed."""
@@ -280,7 +280,8 @@ class Journal(Protocol):
 
         The least suspected first, all of them claimed equally often before and no more than
         `company` allows; among these the oldest. Sagas in `passing_over` are left to others, and so
-        are those whose history this version cannot read.
+        are those whose history this version cannot read. STUCK ones come without entries: there is
+        nothing to run, and there may be many.
 
         Raises:
             LeaseLost: the lease is not held any more.

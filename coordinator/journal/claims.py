@@ -122,16 +122,16 @@ async def claim(
 
 async def _hand_out(engine: AsyncEngine, lease: Lease, taken: Sequence[RowMapping]) -> Claimed:
     """Sagas that were taken, with their histories; those that cannot be read are given back."""
-    saga_ids = [row["saga_id"] for row in taken]
+    to_run = [row["saga_id"] for row in taken if row["state"] != SagaState.STUCK.value]
     async with transaction(engine) as tx:
-        histories = await _readable(tx, saga_ids)
-        unreadable = frozenset(saga_ids) - histories.keys()
+        histories = await _readable(tx, to_run)
+        unreadable = frozenset(to_run) - histories.keys()
         if unreadable:
             await tx.execute(_give_back(lease, sorted(unreadable)))
     readable = [row for row in taken if row["saga_id"] not in unreadable]
     readable.sort(key=lambda row: (row["create_time"], row["saga_id"]))
     return Claimed(
-        sagas=[stored_saga(row, histories[row["saga_id"]]) for row in readable],
+        sagas=[stored_saga(row, histories.get(row["saga_id"], ())) for row in readable],
         unreadable=unreadable,
     )
 

@@ -141,11 +141,16 @@ class MemoryStore:
         chosen = alike[: company(free[0].claims, limit)] if free else []
         for saga in chosen:
             _count_claim(saga, lease)
-        unreadable = [saga for saga in chosen if not _readable(saga)]
+        to_run = [saga for saga in chosen if saga.state is not SagaState.STUCK]
+        unreadable = [saga for saga in to_run if not _readable(saga)]
         for saga in unreadable:
             _give_back(saga)
         return Claimed(
-            sagas=[_stored(saga) for saga in chosen if saga.epoch == lease.epoch],
+            sagas=[
+                _stored(saga) if saga in to_run else _listed(saga)
+                for saga in chosen
+                if saga.epoch == lease.epoch
+            ],
             unreadable=frozenset(saga.saga_id for saga in unreadable),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc.aio
@@ -73,6 +74,17 @@ async def test_a_coordinator_that_died_is_left_for_another(
     for number in range(6):
         await coordinators.start(f"saga-{number}", b"")
     assert {f"saga-{number}" for number in range(6)} <= other.sagas.keys()
+
+
+async def test_one_that_is_just_coming_back_is_waited_for(
+    pair: Pair, coordinators: Coordinator
+) -> None:
+    for one in pair:
+        await one.down()
+    placing = asyncio.create_task(coordinators.start("saga-1", b""))
+    await asyncio.sleep(0)
+    await pair[0].up()
+    assert (await placing).saga_id == "saga-1"
 
 
 async def test_one_that_has_too_much_to_do_is_not_asked_again_at_once(

@@ -139,6 +139,9 @@ class Caller:
     def time_remaining(self) -> float | None:
         return self.seconds
 
+    def peer(self) -> str:
+        return "ipv6:%5B::1%5D:50999"
+
 
 def caller(seconds: float | None = None) -> Context:
     return cast("Context", Caller(seconds))

@@ -340,3 +340,5 @@ async def test_a_client_may_cancel_without_a_name_and_with_the_longest_reason(de
     await desk.start()
     request = pb.CancelSagaRequest(saga_id="saga-1", reason="r" * 1_024)
     assert (await ask(desk, "CancelSaga", request)).state == pb.SAGA_STATE_COMPENSATING
+    history = await desk.sagas.ListSagaEvents(pb.ListSagaEventsRequest(saga_id="saga-1"), caller())
+    assert history.events[-1].actor == "client at [::1]"
