@@ -119,8 +119,9 @@ docs-check: setup
 
 # --- tests ------------------------------------------------------------------
 
-# A worker for each core, but no more than four: each has databases of its own.
-PARALLEL := -n auto --maxprocesses 4
+# Tests wait more than they work: one worker more than there are cores, but no more than four, for
+# each has databases of its own.
+PARALLEL = -n $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 
 ## test: every test there is to run on this machine; chaos wants it for itself
 .PHONY: test

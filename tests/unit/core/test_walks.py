@@ -39,7 +39,7 @@ from coordinator.core.saga import Saga
 from coordinator.core.transitions import IllegalEvent, StaleAnswer
 from tests.builders import definition
 
-WALKS = 20_000
+WALKS = 10_000
 BATCHES = 4
 PATIENT = RetryPolicy(max_attempts=6)
 CANCELLED = Failure(kind=FailureKind.REFUSED, code="CANCELLED", reason="SAGA_CANCELLED")
