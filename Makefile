@@ -123,11 +123,10 @@ docs-check: setup
 # each has databases of its own.
 PARALLEL = -n $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 
-## test: every test there is to run on this machine; chaos wants it for itself
+## test: every test there is to run on this machine
 .PHONY: test
 test: setup $(if $(shell command -v go),$(GRPCURL))
-	@$(BIN)/pytest $(PARALLEL) --ignore tests/chaos/test_short.py
-	@$(BIN)/pytest tests/chaos/test_short.py
+	@$(BIN)/pytest $(PARALLEL)
 
 ## test/unit: the pure tests, in seconds
 .PHONY: test/unit

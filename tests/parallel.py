@@ -3,6 +3,7 @@
 A worker is given whole files, so that what a file sets up is set up once; all of `e2e/` is one
 piece, because its tests share a mesh of eight processes. The simulated worlds need nothing but
 time: batches of them are pieces of their own and come last, so that all workers end together.
+Chaos comes beside them: it takes what they leave, and holds up nobody who looks at a clock.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _LONGEST = ("e2e", "crash_points")
+_BESIDE = "chaos"
 _FILLER = "simulation"
 
 
@@ -27,7 +29,7 @@ def turn(item: pytest.Item) -> int:
     where = room(item.nodeid)
     if where in _LONGEST:
         return _LONGEST.index(where)
-    return len(_LONGEST) + (where == _FILLER)
+    return len(_LONGEST) + (where == _BESIDE) + 2 * (where == _FILLER)
 
 
 class Pieces(LoadScopeScheduling):

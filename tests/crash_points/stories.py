@@ -125,6 +125,7 @@ UNKNOWN = Story(
         *unheard("request_shipment", 5),
         *undone("request_shipment", "charge_payment", "reserve_stock", "create_order"),
     ),
+    slow=True,
 )
 
 STORIES = (
