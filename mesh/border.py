@@ -41,6 +41,8 @@ _KINDS = {
 }
 """By (request_streaming, response_streaming)."""
 _DETAILS = "grpc-status-details-bin"
+_ABOUT_THE_SERVER = "/grpc."
+"""Health and reflection, which are answered to the end."""
 _log = structlog.stdlib.get_logger()
 
 
@@ -53,7 +55,7 @@ class Border(ServerInterceptor):
         self._draining = False
 
     def drain(self) -> None:
-        """End the open response streams: their clients resume them elsewhere."""
+        """Refuse new calls and end the open response streams: their clients go elsewhere."""
         self._draining = True
         for wait in self._waits:
             wait.reschedule(0)
@@ -76,6 +78,8 @@ class Border(ServerInterceptor):
     def _unary(self, answer: Behaviour, read: Read, method: str) -> Behaviour:
         async def unary(received: Any, context: Context) -> Message:  # noqa: ANN401
             async with self._crossing(method, context):
+                if self._draining and not method.startswith(_ABOUT_THE_SERVER):
+                    raise _drained()
                 response: Message = await answer(read(received), context)
                 return response
 
@@ -105,9 +109,8 @@ class Border(ServerInterceptor):
 
     @asynccontextmanager
     async def _until_drain(self) -> AsyncIterator[None]:
-        drained = Retry("DRAINING", "the server is shutting down; resume elsewhere")
         if self._draining:
-            raise drained
+            raise _drained()
         try:
             async with asyncio.timeout(None) as wait:
                 self._waits.add(wait)
@@ -118,7 +121,7 @@ class Border(ServerInterceptor):
         except TimeoutError:
             if not wait.expired():
                 raise
-            raise drained from None
+            raise _drained() from None
 
     @asynccontextmanager
     async def _crossing(self, method: str, context: Context) -> AsyncIterator[None]:
@@ -187,3 +190,7 @@ def _bind_saga(metadata: Metadata) -> None:
 
 def _package(method: str) -> str:
     return method.lstrip("/").partition("/")[0].rpartition(".")[0]
+
+
+def _drained() -> Retry:
+    return Retry("DRAINING", "the server is shutting down; ask elsewhere, or again")

@@ -49,6 +49,10 @@ Register = Callable[[ServicerT, Any], None]
 Reflection = Callable[[Sequence[str]], Any]
 """Makes a reflection servicer (v1alpha) from the names of the services that are served."""
 
+_FAREWELL_SECONDS = 0.2
+"""How long a drain refuses calls in words before it closes the door. A call that arrives in the
+moment of closing hears CANCELLED from grpc itself; who was told when to come back does not call."""
+
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second process on the port fails instead of taking half the calls
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
@@ -135,7 +139,9 @@ class Server:
         self._health.drain()
         await asyncio.sleep(0)  # who watches the health is told before the streams end
         self._border.drain()
-        await self._server.stop(self._settings.shutdown_grace_seconds)
+        grace_seconds = self._settings.shutdown_grace_seconds
+        await asyncio.sleep(min(_FAREWELL_SECONDS, grace_seconds))
+        await self._server.stop(grace_seconds)
         self._watch.cancel()
         await asyncio.wait({self._watch})
         _log.info("server.stopped")

@@ -277,7 +277,7 @@ async def test_a_rolling_restart_under_load_loses_nothing_and_does_nothing_twice
         while not restarted.is_set():
             request = start_request(str(uuid7()))
             while not await is_started(shop, request, refusals):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep((refusals[-1].retry_after_ms or 50) / 1_000)
             started.append(request.saga_id)
             await asyncio.sleep(0.1)
 

@@ -270,6 +270,19 @@ async def test_a_stream_that_slips_in_during_a_drain_ends_too(
     assert code is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_a_drain_refuses_new_calls_in_words_and_still_tells_its_health(
+    server: Server, channel: grpc.aio.Channel
+) -> None:
+    server._health.drain()
+    server._border.drain()
+
+    code, trailing, _ = await do(channel, "")
+    health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+
+    assert (code, error_info(trailing).reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
 async def test_a_call_longer_than_the_grace_time_is_cut_off(step: Step) -> None:
     server = Server(SETTINGS.model_copy(update={"shutdown_grace_seconds": 0.05}))
     server.add_step(step)
