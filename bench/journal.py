@@ -15,9 +15,10 @@ import asyncio
 import random
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
 from uuid_utils import uuid7
 
 from coordinator.core.commands import Call

@@ -7,7 +7,9 @@ assert saga.calls == ["COMPENSATE a 1"]
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from coordinator.core.commands import Call
 from coordinator.core.decide import Decision, decide, start

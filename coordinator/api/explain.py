@@ -7,9 +7,11 @@ what happens next by itself; and what each verb would do that is legal now.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from coordinator.core.model import Failure, FailureKind, SagaState, Step, StepState
 from coordinator.core.saga import Saga, StepProgress, open_steps

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from coordinator.core.model import Definition
 from coordinator.core.saga import Saga
 from coordinator.engine.gate import Condition
+from coordinator.engine.ports import NewSaga
 
 
 class Sagas(Protocol):
@@ -18,22 +18,31 @@ class Sagas(Protocol):
         """The name of this instance."""
         ...
 
-    async def start(
-        self,
-        *,
-        saga_id: str,
-        definition: Definition,
-        input_bytes: bytes,
-        keys: Mapping[str, str],
-        traceparent: str,
-    ) -> Saga:
-        """Start a saga and return it once it is on disk.
+    def begin(self, new: NewSaga, begun: Callable[[Saga | Exception], None]) -> None:
+        """Start a saga; `begun` hears once, on the event loop, of it on disk or why it is not.
+
+        The exceptions are those of `start`. Nothing is raised, and `begun` is not called before
+        this has returned.
+        """
+        ...
+
+    async def start(self, new: NewSaga) -> Saga:
+        """Start a saga and return it once it is on disk; see `begin`.
 
         Raises:
             RevisionConflict: there is a saga with this id already.
             RequestNotBuildable: the first step's request cannot be built from this input.
             JournalUnavailable: it is not known to be on disk; asking again is safe.
             Draining, Overloaded: this instance takes no new saga now.
+        """
+        ...
+
+    def when_ended(self, saga_id: str, ended: Callable[[Saga | None], None]) -> Callable[[], None]:
+        """Let `ended` hear once when a saga is final or STUCK, wherever it runs.
+
+        It is given the saga if it ended here, at once; None, soon, if another instance brought it
+        there: read it then. What is returned calls this off. A saga that has ended before it was
+        asked for counts as well.
         """
         ...
 

@@ -8,7 +8,8 @@ again. Only a cancel is for whatever the saga has become, unless it says otherwi
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from coordinator.api.ports import Sagas
 from coordinator.api.refusals import (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeAlias, assert_never
+
+from msgspec.structs import replace
 
 from coordinator.core import retry
 from coordinator.core.events import AttemptFailed, StepCompensated, StepDone, StepRejected

@@ -13,8 +13,9 @@ happened: it is undone before anything earlier is touched, and not while its own
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from coordinator.core import evolve
 from coordinator.core.commands import Call
@@ -34,8 +35,7 @@ from coordinator.core.saga import Saga, StepProgress
 from coordinator.core.transitions import MAY_HAVE_HAPPENED
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True, gc=False):
     """What an event makes of a saga. `saga` already holds `commands` as outstanding."""
 
     saga: Saga

@@ -6,13 +6,13 @@ Every event carries its own time, so that `decide` needs no clock.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from coordinator.core.model import Direction, Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Struct, frozen=True, kw_only=True, gc=False):
     """StartSaga was accepted."""
 
     time_ms: int
@@ -23,8 +23,7 @@ class Started:
     traceparent: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepDone:
+class StepDone(Struct, frozen=True, kw_only=True, gc=False):
     """A Do succeeded."""
 
     time_ms: int
@@ -34,8 +33,7 @@ class StepDone:
     span_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRejected:
+class StepRejected(Struct, frozen=True, kw_only=True, gc=False):
     """A Do was refused for good: with proof (REJECTED) or without (REFUSED)."""
 
     time_ms: int
@@ -45,8 +43,7 @@ class StepRejected:
     span_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptFailed:
+class AttemptFailed(Struct, frozen=True, kw_only=True, gc=False):
     """An attempt got no clear answer, or a Compensate failed in whatever way."""
 
     time_ms: int
@@ -59,8 +56,7 @@ class AttemptFailed:
     span_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aborted:
+class Aborted(Struct, frozen=True, kw_only=True, gc=False):
     """A client cancelled the saga, or its deadline passed."""
 
     time_ms: int
@@ -71,8 +67,7 @@ class Aborted:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepCompensated:
+class StepCompensated(Struct, frozen=True, kw_only=True, gc=False):
     """A Compensate succeeded."""
 
     time_ms: int
@@ -80,16 +75,14 @@ class StepCompensated:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stuck:
+class Stuck(Struct, frozen=True, kw_only=True, gc=False):
     """The coordinator cannot go on by itself, for a reason outside the steps."""
 
     time_ms: int
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retried:
+class Retried(Struct, frozen=True, kw_only=True, gc=False):
     """An operator lets a STUCK saga go on in its direction, with fresh budgets."""
 
     time_ms: int
@@ -97,8 +90,7 @@ class Retried:
     note: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepSkipped:
+class StepSkipped(Struct, frozen=True, kw_only=True, gc=False):
     """An operator undid a step of a STUCK saga by hand."""
 
     time_ms: int
@@ -107,8 +99,7 @@ class StepSkipped:
     note: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Abandoned:
+class Abandoned(Struct, frozen=True, kw_only=True, gc=False):
     """An operator ends a STUCK saga with effects left open."""
 
     time_ms: int

@@ -9,8 +9,9 @@ definition.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from coordinator.core.answers import apply_answer
 from coordinator.core.commands import Call

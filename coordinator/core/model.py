@@ -7,9 +7,10 @@ tells it; all durations are integer milliseconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
+
+from msgspec import Struct, field
 
 
 class SagaState(Enum):
@@ -63,8 +64,7 @@ class FailureKind(Enum):
     """No try can succeed until somebody mends the deployment: try again, slowly."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True, gc=False):
     """Why an attempt did not succeed, or why a saga left its path."""
 
     kind: FailureKind
@@ -78,8 +78,7 @@ class Failure:
     """Name of the step it happened in; empty when it belongs to the saga as a whole."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True, kw_only=True, gc=False):
     """When an attempt without a clear answer is tried again. `retry.py` applies it."""
 
     max_attempts: int | None = 5
@@ -116,8 +115,7 @@ class RequestBuilder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True, gc=False):
     """One step of a compiled definition."""
 
     name: str
@@ -134,8 +132,7 @@ class Step:
     """When Compensate is tried again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class Definition(Struct, frozen=True, kw_only=True, gc=False):
     """A compiled definition: what a saga runs. Immutable and identified by its content hash."""
 
     name: str

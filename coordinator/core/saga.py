@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from coordinator.core.commands import Call
 from coordinator.core.model import Definition, Failure, SagaState, Step, StepState
 from coordinator.core.transitions import MAY_HAVE_HAPPENED, IllegalEvent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepProgress:
+class StepProgress(Struct, frozen=True, kw_only=True, gc=False):
     """Progress of one step of one saga."""
 
     state: StepState = StepState.PENDING
@@ -40,8 +41,7 @@ class StepProgress:
         return self.call.due_ms if self.call else 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saga:
+class Saga(Struct, frozen=True, kw_only=True, gc=False):
     """One run of a definition: the fold of its events. Built by `evolve.py` alone."""
 
     saga_id: str

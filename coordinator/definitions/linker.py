@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
+from msgspec.structs import replace
 
 from coordinator.core.model import COMPENSATION_RETRY, RetryPolicy, Step
 from coordinator.definitions.alignment import offset_in_yaml

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from coordinator.core.model import RetryPolicy
 from protos.saga.v1 import saga_pb2

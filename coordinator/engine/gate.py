@@ -23,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from msgspec import Struct
+
 from coordinator.core.model import Direction, Failure, FailureKind
 from coordinator.engine.clock import Clock
 from coordinator.participants.base import Answer, Failed
@@ -45,8 +47,7 @@ _SILENT = Failure(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class Condition(Struct, frozen=True, kw_only=True, gc=False):
     """How a participant does, seen from this instance."""
 
     participant: str

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from coordinator.core.model import Direction, SagaState
+from msgspec import Struct
+
+from coordinator.core.model import Definition, Direction, SagaState
 from coordinator.engine.clock import Clock
 from coordinator.engine.errors import Excess
 from coordinator.journal.base import Journal
 from coordinator.participants.base import Participants
+
+
+class NewSaga(Struct, frozen=True, kw_only=True, gc=False):
+    """What a saga is started with."""
+
+    saga_id: str
+    definition: Definition
+    input_bytes: bytes
+    keys: Mapping[str, str]
+    traceparent: str = ""
+    """W3C trace context of whoever starts it; empty when it is not traced."""
 
 
 class Stats(Protocol):

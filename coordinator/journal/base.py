@@ -32,6 +32,11 @@ Lease
   Suspects are given out in ever smaller company, the least suspected first (`company`): after three
   crashes the guilty one is alone, and its neighbours run.
 
+Parking
+- A saga that waits long need not be in anybody's memory: its owner parks it until a time, and it is
+  nobody's. Whoever claims from then on takes it, as any saga that nobody owns, and not before; a
+  verb that is posted for it makes that time now. Parking is no progress and no suspicion.
+
 Inbox
 - A verb (cancel, retry, skip, abandon) is posted by any instance and decided by the saga's owner:
   accepted by being named in an `Append`, in the same transaction, or refused. It is decided once.
@@ -45,9 +50,10 @@ Retention
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from coordinator.core.commands import Call
 from coordinator.core.events import Event
@@ -104,8 +110,7 @@ class InvalidQuery(ValueError):
     """A question that no store could answer: an impossible page, or a text that no row can have."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Append:
+class Append(Struct, frozen=True, kw_only=True, gc=False):
     """One event to be made durable, with the commands decided by it."""
 
     saga: Saga
@@ -118,8 +123,7 @@ class Append:
     """Request id of the verb that this event accepts; empty for none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """One event as it is on disk."""
 
     revision: int
@@ -127,8 +131,7 @@ class Entry:
     commands: tuple[Call, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredSaga:
+class StoredSaga(Struct, frozen=True, kw_only=True, gc=False):
     """A saga as it is on disk; fold `entries` to get its present state."""
 
     saga_id: str
@@ -148,8 +151,7 @@ class StoredSaga:
     it kills its owners. Always 0 while it is STUCK: nobody runs it, so nobody dies of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True, gc=False):
     """What a saga runs, and where it is."""
 
     definition_hash: str
@@ -158,8 +160,7 @@ class Standing:
     """The instance that runs it; empty when it is finished, or nobody's yet again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(Struct, frozen=True, kw_only=True, gc=False):
     """What a claim has found; all empty when no unfinished saga is left without an owner."""
 
     sagas: Sequence[StoredSaga]
@@ -168,8 +169,17 @@ class Claimed:
     """Ids of sagas whose history this version cannot read; left to others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Parking(Struct, frozen=True, gc=False):
+    """A saga that has nothing to do for a while."""
+
+    saga_id: str
+    revision: int
+    """The newest that its owner knows."""
+    until_ms: int
+    """When it has, by the store's clock."""
+
+
+class Lease(Struct, frozen=True, gc=False):
     """The right to write, until `expires_ms` by the store's clock."""
 
     instance_id: str
@@ -188,8 +198,7 @@ class VerbKind(Enum):
     ABANDON = "ABANDON"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verb:
+class Verb(Struct, frozen=True, kw_only=True, gc=False):
     """One request to a saga's owner."""
 
     request_id: str
@@ -212,8 +221,7 @@ class VerbState(Enum):
     REFUSED = "REFUSED"
 
 
-@dataclass(frozen=True, slots=True)
-class VerbOutcome:
+class VerbOutcome(Struct, frozen=True, gc=False):
     """What came of a verb."""
 
     state: VerbState
@@ -298,6 +306,17 @@ class Journal(Protocol):
 
         Raises:
             JournalUnavailable: the store is away.
+        """
+        ...
+
+    async def park(self, lease: Lease, parkings: Sequence[Parking]) -> frozenset[str]:
+        """Make sagas nobody's until their time; returns the ids of those that are.
+
+        The others stay the lease's: those that it does not own, whose revision is another by now,
+        that are finished, or for which a verb is undecided.
+
+        Raises:
+            JournalUnavailable: the store is away; they may be parked or not: acquire a new lease.
         """
         ...
 

@@ -8,10 +8,10 @@ hold; text that identifies something (saga and step names) is refused instead of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple, TypeAlias, assert_never
 
 from google.protobuf.message import DecodeError
+from msgspec.structs import replace
 
 from coordinator.core.commands import Call
 from coordinator.core.events import (

@@ -6,7 +6,9 @@ Every operation is one step of the event loop, which makes each of them a transa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from coordinator.core.model import SagaState
 from coordinator.journal.base import (

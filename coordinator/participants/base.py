@@ -15,14 +15,14 @@ Contract, for every implementation:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from coordinator.core.model import Direction, Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True, gc=False):
     """One try of a command."""
 
     saga_id: str
@@ -42,16 +42,14 @@ class Attempt:
     """Span of the Do that this Compensate undoes; empty when there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True, gc=False):
     """The participant answered OK."""
 
     response: bytes
     span_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True, gc=False):
     """The participant answered something else, or nothing."""
 
     failure: Failure
@@ -88,8 +86,7 @@ class ParticipantUnreachable(Exception):
     """A participant did not answer reflection; says which and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contract:
+class Contract(Struct, frozen=True, kw_only=True, gc=False):
     """What one running participant serves."""
 
     participant: str

@@ -7,8 +7,9 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing.connection import Connection
+
+from msgspec.structs import replace
 
 from coordinator.core.events import AttemptFailed, Event, StepCompensated, StepDone, StepRejected
 from coordinator.core.model import Direction, Failure, FailureKind

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
 from coordinator.core.model import Direction, SagaState
 from coordinator.participants import outcome

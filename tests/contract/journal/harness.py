@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+from msgspec.structs import replace
 
 from coordinator.core.decide import Decision, decide, start
 from coordinator.core.events import AttemptFailed, Event, Started, StepDone

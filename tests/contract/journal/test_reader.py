@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from itertools import product
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.core.model import SagaState
 from coordinator.journal.base import InvalidQuery, JournalUnavailable, Standing, StoredSaga

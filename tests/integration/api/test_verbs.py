@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.message import Message
+from msgspec.structs import replace
 
 from coordinator.api.validate import VerbRequest
 from coordinator.core.model import FailureKind, RetryPolicy, SagaState

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import cast
 
 import grpc
 from google.protobuf.wrappers_pb2 import BytesValue
 from grpc_health.v1 import health_pb2
+from msgspec.structs import replace
 from opentelemetry.trace import TracerProvider
 
 from coordinator.core.model import Direction

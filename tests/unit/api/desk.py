@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import cast
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.wrappers_pb2 import StringValue
+from msgspec.structs import replace
 
 from coordinator.api.definition_service import DefinitionService
 from coordinator.api.saga_service import SagaService

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from coordinator.api.explain import View, explain, explain_unreadable, waits_for
 from coordinator.core.model import FailureKind, SagaState

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from coordinator.core.compensation import compensation_bytes
 from coordinator.core.decide import decide, recover, start

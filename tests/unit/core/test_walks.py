@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.core.commands import Call
 from coordinator.core.decide import decide, recover, start

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.core.decide import Decision, decide
 from coordinator.core.events import Event

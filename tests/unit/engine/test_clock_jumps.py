@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.core.model import SagaState
 from coordinator.core.retry import longest_wait_ms

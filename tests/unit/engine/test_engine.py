@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.core.events import Aborted
 from coordinator.core.model import FailureKind, RequestNotBuildable, SagaState

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.core.events import AttemptFailed
 from coordinator.core.model import FailureKind, SagaState

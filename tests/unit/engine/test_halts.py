@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from coordinator.core.model import Definition, FailureKind, SagaState
 from coordinator.journal.base import VerbKind, VerbState

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.core.events import Aborted, Started, Stuck
 from coordinator.core.model import Definition, SagaState

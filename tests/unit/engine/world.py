@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from coordinator.core.evolve import replay
 from coordinator.core.model import Definition, Direction, Failure, FailureKind, SagaState

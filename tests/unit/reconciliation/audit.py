@@ -7,8 +7,9 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Self
+
+from msgspec.structs import replace
 
 from coordinator.core.model import Definition, Direction, FailureKind, SagaState
 from coordinator.engine.definitions import DefinitionUnavailable
