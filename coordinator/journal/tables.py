@@ -8,6 +8,7 @@ definition  every registered version
 
 A saga is owned by the lease whose `epoch` it carries. Epochs come from one sequence and are never
 used twice, so an epoch without a row in `instance` is dead for ever and its sagas may be claimed.
+Two epochs are no lease's: `NOBODY`, of a saga to be claimed at once, and `PARKED`.
 Times are milliseconds since the epoch in Python and `timestamptz` on disk.
 """
 
@@ -34,6 +35,11 @@ from sqlalchemy import (
 from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
+
+NOBODY = 0
+"""The epoch of a saga that was given back."""
+PARKED = -1
+"""The epoch of a saga that nobody may claim before its `wake_time`."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -81,6 +87,7 @@ saga = Table(
     Column("create_time", Milliseconds, nullable=False),
     Column("update_time", Milliseconds, nullable=False, comment="when its state changed last"),
     Column("finish_time", Milliseconds, comment="null until its state is final"),
+    Column("wake_time", Milliseconds, comment="until when it is parked; of no meaning otherwise"),
 )
 
 saga_event = Table(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+import alembic.command
+from alembic.config import Config
 from psycopg.errors import IntegrityError
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import NullPool, create_engine, inspect
 
 from coordinator.core.model import SagaState
 from coordinator.journal.base import VerbKind, VerbState
@@ -23,6 +28,7 @@ _IMPOSSIBLE = {
     "keys that are no object": "UPDATE saga.saga SET keys = '[]'",
     "a saga without a name": "UPDATE saga.saga SET saga_id = '' WHERE saga_id = 's2'",
     "negative claims": "UPDATE saga.saga SET claims = -1",
+    "a saga parked for ever": "UPDATE saga.saga SET epoch = -1",
     "a second start": "UPDATE saga.saga_event SET revision = 2",
     "a history before its start": "UPDATE saga.saga_event SET revision = 0",
     "a first event that is no start": "UPDATE saga.saga_event SET kind = 'ABORTED'",
@@ -172,3 +178,27 @@ async def test_no_hot_statement_reads_whole_tables_however_many_sagas_are_finish
     assert await until(database.is_alone, seconds=20)
     ((after,),) = await database.rows(_ROWS_READ)
     assert int(str(after)) - int(str(before)) < 5_000
+
+
+async def test_a_migration_that_is_taken_back_and_made_again_keeps_every_saga(
+    database: Database, mine: Instance
+) -> None:
+    await mine.tell(begun("awake").append, begun("parked").append)
+    await database.admin.execute(
+        "UPDATE saga.saga SET epoch = -1, wake_time = now() WHERE saga_id = 'parked'"
+    )
+    await asyncio.to_thread(_run, alembic.command.downgrade, database.dsn, "0002")
+    await asyncio.to_thread(_run, alembic.command.upgrade, database.dsn, "head")
+    assert await database.rows("SELECT saga_id, epoch FROM saga.saga ORDER BY saga_id") == [
+        ("awake", mine.lease.epoch),
+        ("parked", 0),
+    ]
+
+
+def _run(command: Callable[[Config, str], None], dsn: str, revision: str) -> None:
+    engine = create_engine(driver_url(dsn), poolclass=NullPool)
+    with engine.connect() as connection:
+        config = Config()
+        config.set_main_option("script_location", "coordinator.journal:migrations")
+        config.attributes.update(connection=connection, version_table="coordinator_journal_version")
+        command(config, revision)
