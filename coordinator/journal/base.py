@@ -157,7 +157,9 @@ class Standing(Struct, frozen=True, gc=False):
     definition_hash: str
     state: SagaState
     owner: str = ""
-    """The instance that runs it; empty when it is finished, or nobody's yet again."""
+    """The instance that runs it; empty when it is finished, parked, or nobody's yet again."""
+    parked_until_ms: int = 0
+    """By the store's clock; 0 when it is not parked."""
 
 
 class Claimed(Struct, frozen=True, kw_only=True, gc=False):
@@ -316,7 +318,9 @@ class Journal(Protocol):
         that are finished, or for which a verb is undecided.
 
         Raises:
-            JournalUnavailable: the store is away; they may be parked or not: acquire a new lease.
+            JournalUnavailable: the store is away; nothing is parked.
+            ClaimUnknown: they may be parked or not: acquire a new lease, under which those that are
+                not are claimed again.
         """
         ...
 

@@ -10,6 +10,9 @@ or locked, so that no claim that finds nothing waits for the disk.
 owner acquits it. It is part of that index, so the least suspected come first. It is on disk before
 a history is read: one that takes all memory kills its reader, and would do so for ever, with the
 same neighbours.
+
+Parked sagas come before all epochs in that index and are skipped as a whole; those whose time has
+come are given back first, and then claimed as any others.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from coordinator.core.model import SagaState
-from coordinator.journal import leases
+from coordinator.journal import leases, parking
 from coordinator.journal.base import (
     Claimed,
     ClaimUnknown,
@@ -47,13 +50,13 @@ from coordinator.journal.codec import decode
 from coordinator.journal.database import autocommit, transaction
 from coordinator.journal.limits import check_page, check_texts
 from coordinator.journal.sagas import COLUMNS, load_rows, stored_saga
-from coordinator.journal.tables import instance, one_of, saga
+from coordinator.journal.tables import NOBODY, instance, one_of, saga
 
 _PASSING_OVER = bindparam("passing_over", type_=ARRAY(Text))
 
 _DEAD_EPOCHS = text("""
 WITH RECURSIVE found (epoch) AS (
-  SELECT min(epoch) FROM saga.saga WHERE finish_time IS NULL
+  SELECT min(epoch) FROM saga.saga WHERE finish_time IS NULL AND epoch >= 0
   UNION ALL
   SELECT (
     SELECT min(later.epoch) FROM saga.saga AS later
@@ -82,8 +85,6 @@ FROM unnest(:epochs) AS dead (epoch), LATERAL (
 ORDER BY free.create_time, free.saga_id LIMIT :limit
 """).bindparams(_PASSING_OVER, bindparam("epochs", type_=ARRAY(BigInteger)))
 
-_NOBODY = 0
-"""An epoch that no lease ever has."""
 _UNOWNED = ~exists().where(instance.c.epoch == saga.c.epoch)
 _log = structlog.stdlib.get_logger()
 
@@ -104,6 +105,7 @@ async def claim(
     try:
         async with transaction(engine) as tx:
             await leases.end_expired(tx)
+            await parking.wake_due(tx, limit)
             dead = await tx.execute(_DEAD_EPOCHS, {"passing_over": sorted(passing_over)})
             least = {row.epoch: row.claims for row in dead}
             if not least:
@@ -141,7 +143,7 @@ def _give_back(lease: Lease, saga_ids: Sequence[str]) -> Update:
     return (
         update(saga)
         .where(one_of(saga.c.saga_id, saga_ids), saga.c.epoch == lease.epoch)
-        .values(owner="", epoch=_NOBODY, claims=func.greatest(saga.c.claims - 1, 0))
+        .values(owner="", epoch=NOBODY, claims=func.greatest(saga.c.claims - 1, 0))
     )
 
 

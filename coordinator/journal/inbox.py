@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from coordinator.journal import parking
 from coordinator.journal.base import (
     Lease,
     UnknownSaga,
@@ -49,6 +50,7 @@ async def post(engine: AsyncEngine, verb: Verb) -> None:
     verb = clean_verb(verb)
     async with transaction(autocommit(engine)) as tx:
         await _insert(tx, verb)
+        await parking.wake(tx, verb.saga_id)
         stored = await tx.execute(select(*_VERB).where(saga_inbox.c.request_id == verb.request_id))
         if _verb(stored.mappings().one()) != verb:
             raise VerbIdReused(f"{verb.request_id} is the id of another verb")

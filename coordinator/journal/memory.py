@@ -20,6 +20,7 @@ from coordinator.journal.base import (
     JournalUnavailable,
     Lease,
     LeaseLost,
+    Parking,
     Standing,
     StoredSaga,
     Unwritable,
@@ -146,6 +147,10 @@ class MemoryJournal:
     async def acquit(self, lease: Lease, saga_ids: Sequence[str]) -> None:
         """See `Journal.acquit`."""
         self._reach().acquit(lease, saga_ids)
+
+    async def park(self, lease: Lease, parkings: Sequence[Parking]) -> frozenset[str]:
+        """See `Journal.park`."""
+        return self._reach().park(lease, parkings)
 
     async def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
         """See `Journal.reload`."""

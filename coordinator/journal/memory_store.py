@@ -19,6 +19,7 @@ from coordinator.journal.base import (
     InstanceIdInUse,
     Lease,
     LeaseLost,
+    Parking,
     RevisionConflict,
     Standing,
     StoredSaga,
@@ -48,6 +49,8 @@ class _Saga:
     updated_ms: int
     rows: list[Row] = field(default_factory=list)
     claims: int = 0
+    wake_ms: int = 0
+    """When it stops being parked; 0 when it is not."""
 
 
 @dataclass(slots=True)
@@ -137,6 +140,7 @@ class MemoryStore:
             saga
             for saga in self._sagas.values()
             if saga.epoch not in live and not saga.state.final and saga.saga_id not in passing_over
+            if saga.wake_ms <= self._now_ms()
         ]
         free.sort(key=lambda saga: (saga.claims, saga.created_ms, saga.saga_id))
         alike = [saga for saga in free if saga.claims == free[0].claims]
@@ -163,6 +167,23 @@ class MemoryStore:
             saga = self._sagas.get(saga_id)
             if saga is not None and saga.epoch == lease.epoch:
                 saga.claims = 0
+
+    def park(self, lease: Lease, parkings: Sequence[Parking]) -> frozenset[str]:
+        """Make sagas nobody's until their time."""
+        check_texts(*(parking.saga_id for parking in parkings))
+        parked = [parking for parking in parkings if self._may_park(lease, parking)]
+        for parking in parked:
+            saga = self._sagas[parking.saga_id]
+            saga.epoch, saga.claims, saga.wake_ms = 0, 0, parking.until_ms
+        return frozenset(parking.saga_id for parking in parked)
+
+    def _may_park(self, lease: Lease, parking: Parking) -> bool:
+        saga = self._sagas.get(parking.saga_id)
+        if saga is None or saga.state.final or saga.epoch != lease.epoch:
+            return False
+        posts = (post for post in self._posts.values() if post.verb.saga_id == saga.saga_id)
+        undecided = any(post.outcome.state is VerbState.PENDING for post in posts)
+        return len(saga.rows) == parking.revision and not undecided
 
     def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
         """One unfinished saga of this lease."""
@@ -219,6 +240,7 @@ class MemoryStore:
                 saga.definition_hash,
                 saga.state,
                 "" if saga.state.final else owners.get(saga.epoch, ""),
+                saga.wake_ms,
             )
             for saga in known
         }
@@ -256,6 +278,9 @@ class MemoryStore:
         post = self._posts.setdefault(verb.request_id, _Post(verb, VerbOutcome(VerbState.PENDING)))
         if post.verb != verb:
             raise VerbIdReused(f"{verb.request_id} is the id of another verb")
+        if post.outcome.state is VerbState.PENDING:
+            saga = self._sagas[verb.saga_id]
+            saga.wake_ms = min(saga.wake_ms, self._now_ms())
 
     def verb_outcome(self, request_id: str) -> VerbOutcome | None:
         """What came of a verb."""
@@ -301,7 +326,7 @@ def _new_saga(append: Append, row: Row, epoch: int) -> _Saga:
 def _count_claim(saga: _Saga, lease: Lease) -> None:
     """Who runs a saga suspects it; nobody runs one that is STUCK."""
     saga.claims = 0 if saga.state is SagaState.STUCK else saga.claims + 1
-    saga.epoch = lease.epoch
+    saga.epoch, saga.wake_ms = lease.epoch, 0
 
 
 def _give_back(saga: _Saga) -> None:

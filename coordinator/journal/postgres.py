@@ -6,8 +6,8 @@
     await journal.close()
 
 What it is made of: `group_commit` writes appends by the statement in `flush`; `leases`, `claims`,
-`sagas` and `inbox` are the rest of the owner's side; `reader` and `definitions` are anyone's;
-`purge` forgets.
+`parking`, `sagas` and `inbox` are the rest of the owner's side; `reader` and `definitions` are
+anyone's; `purge` forgets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import psycopg
 
 from coordinator.core.model import SagaState
-from coordinator.journal import claims, definitions, inbox, leases, reader, sagas
+from coordinator.journal import claims, definitions, inbox, leases, parking, reader, sagas
 from coordinator.journal.base import (
     Append,
     AppendError,
@@ -26,6 +26,7 @@ from coordinator.journal.base import (
     Entry,
     JournalUnavailable,
     Lease,
+    Parking,
     Standing,
     StoredSaga,
     Verb,
@@ -119,6 +120,10 @@ class PostgresJournal:
     async def acquit(self, lease: Lease, saga_ids: Sequence[str]) -> None:
         """See `Journal.acquit`."""
         await claims.acquit(self._owner, lease, saga_ids)
+
+    async def park(self, lease: Lease, parkings: Sequence[Parking]) -> frozenset[str]:
+        """See `Journal.park`."""
+        return await parking.park(self._owner, lease, parkings)
 
     async def reload(self, lease: Lease, saga_id: str) -> StoredSaga | None:
         """See `Journal.reload`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, select, tuple_, union_all
+from sqlalchemy import Select, case, func, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from coordinator.core.model import SagaState
@@ -21,8 +21,9 @@ from coordinator.journal.sagas import (
     select_sagas,
     stored_saga,
 )
-from coordinator.journal.tables import instance, one_of, saga, saga_event
+from coordinator.journal.tables import PARKED, instance, one_of, saga, saga_event
 
+_PARKED_UNTIL = case((saga.c.epoch == PARKED, saga.c.wake_time))
 _OWNER = (
     select(instance.c.instance_id)
     .where(
@@ -95,12 +96,12 @@ def _page(
 async def standings(engine: AsyncEngine, saga_ids: Sequence[str]) -> Mapping[str, Standing]:
     """The standings of those sagas that exist."""
     check_saga_ids(saga_ids)
-    columns = select(saga.c.saga_id, saga.c.definition_hash, saga.c.state, _OWNER)
+    columns = select(saga.c.saga_id, saga.c.definition_hash, saga.c.state, _OWNER, _PARKED_UNTIL)
     async with transaction(engine) as tx:
         rows = await tx.execute(columns.where(one_of(saga.c.saga_id, saga_ids)))
         return {
-            saga_id: Standing(hash_, SagaState(state), owner or "")
-            for saga_id, hash_, state, owner in rows
+            saga_id: Standing(hash_, SagaState(state), owner or "", parked_until or 0)
+            for saga_id, hash_, state, owner, parked_until in rows
         }
 
 

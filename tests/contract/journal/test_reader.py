@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator.core.model import SagaState
-from coordinator.journal.base import InvalidQuery, JournalUnavailable, Standing, StoredSaga
+from coordinator.journal.base import InvalidQuery, JournalUnavailable, Parking, Standing, StoredSaga
 from coordinator.journal.limits import MAX_LIMIT, MAX_REVISION, MAX_TIME_MS
 from tests.contract.journal.harness import Instance, Rig, begun, finished, ids
 from tests.contract.journal.test_inbox import verb
@@ -158,6 +158,7 @@ async def test_a_text_that_no_row_can_have_is_refused(mine: Instance) -> None:
         lambda text: journal.refuse_verb(text, "no"),
         lambda text: journal.reload(mine.lease, text),
         lambda text: journal.acquit(mine.lease, ["s1", text]),
+        lambda text: journal.park(mine.lease, [Parking(text, 1, 0)]),
         lambda text: journal.standings(["s1", text]),
         lambda text: journal.revisions(["s1", text]),
         journal.load_definition,
@@ -187,6 +188,7 @@ async def test_everything_but_appending_says_when_the_store_is_away(mine: Instan
         lambda: journal.claim(lease, 10),
         lambda: journal.reload(lease, "s1"),
         lambda: journal.acquit(lease, ["s1"]),
+        lambda: journal.park(lease, [Parking("s1", 1, 0)]),
         lambda: journal.standings(["s1"]),
         lambda: journal.revisions(["s1"]),
         lambda: journal.purge(finished_for_ms=0, limit=10),

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, event
 
 from coordinator.core.model import SagaState
 from coordinator.journal import flush
-from coordinator.journal.base import Lease
+from coordinator.journal.base import Lease, Parking
 from coordinator.journal.codec import encode
 from coordinator.journal.database import session_options
 from coordinator.journal.packing import register
@@ -119,7 +119,7 @@ async def test_a_claim_skips_from_epoch_to_epoch_and_takes_the_first_of_the_dead
     full: Instance, plans: Plans
 ) -> None:
     assert await plans.of(claim(full, 100)) == {
-        "first of saga_claimable",
+        "first of saga_parked",
         "saga by saga_claimable",
         "saga by saga_pkey",
         "saga_event by saga_event_pkey",
@@ -127,7 +127,7 @@ async def test_a_claim_skips_from_epoch_to_epoch_and_takes_the_first_of_the_dead
     for _ in range(2):
         await claim(full, 100)
     nothing = plans.of(claim(full, 100))
-    assert await nothing == {"first of saga_claimable", "saga by saga_claimable"}
+    assert await nothing == {"first of saga_parked", "saga by saga_claimable"}
 
 
 async def test_the_owner_finds_its_sagas_and_verbs_by_their_keys(
@@ -143,6 +143,17 @@ async def test_the_owner_finds_its_sagas_and_verbs_by_their_keys(
     assert pending == {"ALL of saga_inbox by saga_inbox_pending", "saga by saga_pkey"}
     refusal = await plans.of(journal.refuse_verb("v1", "no"))
     assert all(" by saga_inbox_p" in scan or scan == "saga by saga_pkey" for scan in refusal)
+
+
+async def test_parking_looks_up_by_key_and_waking_by_time(full: Instance, plans: Plans) -> None:
+    journal, lease = full.journal, full.lease
+    parkings = [Parking(f"mine-{number}", 1, lease.now_ms - 1) for number in range(3)]
+    by_key = {"saga by saga_pkey", "saga_event by saga_event_pkey"}
+    parked = await plans.of(journal.park(lease, parkings))
+    assert parked == by_key | {"saga_inbox by saga_inbox_of_saga"}
+    woken = await plans.of(claim(full, 100))
+    assert any(scan.endswith("saga_parked") for scan in woken)
+    assert not any(scan.startswith("ALL") for scan in woken)
 
 
 async def test_lists_by_state_read_a_page_of_that_state(full: Instance, plans: Plans) -> None:
