@@ -31,6 +31,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 MAX_DETAIL_BYTES = 4096
 _MAX_TEXT_BYTES = 1024
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,14 +250,31 @@ def read_refusal(
     code: grpc.StatusCode, message: str, trailing: Iterable[tuple[str, str | bytes]]
 ) -> Refusal:
     """Read an answer's trailing metadata; bytes that do not parse count as absent."""
+    return _refusal(code, message, _status_details(trailing))
+
+
+def refusal_of(status: status_pb2.Status) -> Refusal:
+    """Read an answer that came as a status by itself; codes that do not exist are UNKNOWN."""
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _refusal(code, status.message, status.details)
+
+
+def _refusal(code: grpc.StatusCode, message: str, details: Iterable[any_pb2.Any]) -> Refusal:
     reason, retry_after_ms = "", None
-    for detail in _status_details(trailing):
+    for detail in details:
         info, delay = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-        if detail.Unpack(info):
+        if _unpacks(detail, info):
             reason = info.reason
-        elif detail.Unpack(delay):
+        elif _unpacks(detail, delay):
             retry_after_ms = delay.retry_delay.ToMilliseconds()
     return Refusal(code, reason, message, retry_after_ms)
+
+
+def _unpacks(detail: any_pb2.Any, into: Message) -> bool:
+    try:
+        return detail.Unpack(into)
+    except DecodeError:
+        return False
 
 
 def _status_details(trailing: Iterable[tuple[str, str | bytes]]) -> Iterable[any_pb2.Any]:

@@ -15,21 +15,14 @@ from typing import cast
 
 import grpc
 import structlog
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import trace
+from opentelemetry.trace import Span
 
 from coordinator.core.model import Direction, Failure, FailureKind
-from coordinator.participants.base import Answer, Attempt, Contract, Done, Failed
-from coordinator.participants.outcome import failure_of
-from coordinator.participants.spans import (
-    end_span,
-    method_of,
-    span_id_of,
-    start_span,
-    traceparent_of,
-)
+from coordinator.participants import answers
+from coordinator.participants.base import Answer, Attempt, Contract, Failed
+from coordinator.participants.spans import method_of, start_span, traceparent_of
 from mesh.errors import read_refusal
 from mesh.step import SAGA_ID, SAGA_NOT_AFTER, SAGA_OUTCOME, SAGA_STEP
 
@@ -54,7 +47,6 @@ CHANNEL_OPTIONS = (
 )
 
 _HEALTH_SECONDS = 1.0
-_NOT_A_MESSAGE = "RESPONSE_NOT_READABLE"
 _NO_HEALTH_SERVICE = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND})
 """Answers of one that does not tell how it is; but it answers."""
 
@@ -149,31 +141,25 @@ class GrpcParticipants:
 
     async def _perform(self, send: Send, attempt: Attempt) -> Answer:
         span = start_span(self._tracer, attempt)
-        code, reason = grpc.StatusCode.CANCELLED, grpc.StatusCode.CANCELLED.name
         try:
             metadata = _metadata(attempt, traceparent_of(span))
             response = await send(
                 attempt.request, timeout=attempt.timeout_ms / 1_000, metadata=metadata
             )
-            code = grpc.StatusCode.OK
-            if not _is_message(response):
-                code, reason = grpc.StatusCode.INTERNAL, _NOT_A_MESSAGE
-                return _unknown(code.name, reason, "the answer is no message", span_id_of(span))
-            return Done(response, span_id_of(span))
+            return answers.done(response, span)
         except grpc.aio.AioRpcError as error:
-            failed = _failed(attempt, error, span_id_of(span))
-            code, reason = error.code(), failed.failure.reason
-            return failed
-        finally:
-            end_span(span, code, reason)
+            return _refused(attempt, error, span)
+        except asyncio.CancelledError:
+            answers.stopping(span)
+            raise
 
     def _ended(self, answered: Callable[[Answer], None], task: asyncio.Task[Answer]) -> None:
         self._attempts.discard(task)
         if task.cancelled():
-            answered(_unknown("CANCELLED", "COORDINATOR_STOPPING", "the coordinator is stopping"))
+            answered(answers.stopping())
         elif error := task.exception():
             log.error("participants.attempt_broke", exc_info=error)
-            answered(_unknown("INTERNAL", "CALL_BROKEN", type(error).__name__))
+            answered(answers.unknown(grpc.StatusCode.INTERNAL, "CALL_BROKEN", type(error).__name__))
         else:
             answered(task.result())
 
@@ -198,32 +184,9 @@ def _metadata(attempt: Attempt, traceparent: str) -> list[tuple[str, str | bytes
     return metadata
 
 
-def _failed(attempt: Attempt, error: grpc.aio.AioRpcError, span_id: str) -> Failed:
+def _refused(attempt: Attempt, error: grpc.aio.AioRpcError, span: Span) -> Failed:
     # The type stubs describe the error of the other, synchronous API.
     trailing = cast("grpc.aio.Metadata", error.trailing_metadata())
     refusal = read_refusal(error.code(), error.details() or "", trailing)
-    failure = failure_of(
-        refusal,
-        attempt.direction,
-        proven=trailing.get(SAGA_OUTCOME) == "rejected",
-        non_retryable_reasons=attempt.non_retryable_reasons,
-    )
-    return Failed(failure, refusal.retry_after_ms, span_id)
-
-
-def _is_message(response: bytes) -> bool:
-    """Whether these bytes are a message of any type.
-
-    What is none would spoil the requests made of it, above all the Compensate that carries it. As
-    an unknown answer it is asked for again, and the participant's barrier answers as it did before.
-    """
-    try:
-        Empty.FromString(response)
-    except DecodeError:
-        return False
-    return True
-
-
-def _unknown(code: str, reason: str, message: str, span_id: str = "") -> Failed:
-    failure = Failure(kind=FailureKind.UNKNOWN, code=code, reason=reason, message=message)
-    return Failed(failure, span_id=span_id)
+    proven = trailing.get(SAGA_OUTCOME) == "rejected"
+    return answers.refused(attempt, refusal, span, proven=proven)

@@ -21,6 +21,7 @@ from mesh.errors import (
     Rejected,
     Retry,
     read_refusal,
+    refusal_of,
     to_status,
 )
 
@@ -88,6 +89,25 @@ def test_a_client_reads_the_reason_and_the_delay() -> None:
     refusal = read_refusal(grpc.StatusCode.UNAVAILABLE, "away", trailing)
 
     assert (refusal.reason, refusal.retry_after_ms) == ("DATABASE_UNAVAILABLE", 250)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.reason)
+def test_a_status_by_itself_is_read_as_in_the_trailing_metadata(error: MeshError) -> None:
+    status = to_status(error, domain="order.v1")
+    trailing = [("grpc-status-details-bin", status.SerializeToString())]
+
+    assert refusal_of(status) == read_refusal(error.code, status.message, trailing)
+
+
+def test_a_code_that_does_not_exist_is_unknown() -> None:
+    assert refusal_of(status_pb2.Status(code=99)).code is grpc.StatusCode.UNKNOWN
+
+
+def test_a_detail_that_does_not_parse_counts_as_absent() -> None:
+    status = to_status(ERRORS[5], domain="order.v1")
+    status.details[0].value = b"\xff\xff"
+
+    assert (refusal_of(status).reason, refusal_of(status).retry_after_ms) == ("", 250)
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\xff", "text"])
