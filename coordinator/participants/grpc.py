@@ -1,20 +1,20 @@
 """Calls to participants over gRPC: one channel for each, bytes in and bytes out.
 
-An attempt is one task that ends with one answer, whatever happens: an OK, a refusal read from the
-wire, a time-out, this process closing. The task's end calls back, so no path can forget to and none
-can do so twice. A participant that is away fails its attempts at once (no wait-for-ready): its gate
-and the saga's own retry policy wait, where everybody can see it.
+An attempt ends with one answer, whatever happens: an OK, a refusal read from the wire, a time-out,
+this process closing. grpc runs every call in a task of its own; that task's end calls back, so no
+path can forget to, none can do so twice, and no second task waits for the first. A participant that
+is away fails its attempts at once (no wait-for-ready): its gate and the saga's own retry policy
+wait, where everybody can see it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import cast
 
 import grpc
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import trace
 from opentelemetry.trace import Span
@@ -27,6 +27,8 @@ from mesh.errors import read_refusal
 from mesh.step import SAGA_ID, SAGA_NOT_AFTER, SAGA_OUTCOME, SAGA_STEP
 
 Send = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+Call = Generator["asyncio.Future[object]", None, bytes]
+"""What an `await` drives: it yields the task that it waits for, then ends with the response."""
 
 CHANNEL_OPTIONS = (
     # A Compensate carries a request and a response of 1 MiB each.
@@ -50,8 +52,6 @@ _HEALTH_SECONDS = 1.0
 _NO_HEALTH_SERVICE = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND})
 """Answers of one that does not tell how it is; but it answers."""
 
-log = structlog.get_logger(__name__)
-
 
 class GrpcParticipants:
     """The participants that are known by address. `targets` maps their names to gRPC targets.
@@ -74,7 +74,7 @@ class GrpcParticipants:
         self._contracts: dict[str, Contract] = {}
         self._servers: dict[str, str] = {}
         self._methods: dict[tuple[str, Direction], Send] = {}
-        self._attempts: set[asyncio.Task[Answer]] = set()
+        self._in_flight: set[asyncio.Future[object]] = set()
         self._tracer = trace.get_tracer("coordinator.participants", tracer_provider=tracer_provider)
 
     @property
@@ -126,9 +126,11 @@ class GrpcParticipants:
         if send is None:
             asyncio.get_running_loop().call_soon(answered, Failed(self._nobody(attempt.service)))
             return
-        task = asyncio.get_running_loop().create_task(self._perform(send, attempt))
-        self._attempts.add(task)
-        task.add_done_callback(partial(self._ended, answered))
+        span = start_span(self._tracer, attempt)
+        call = _begin(send, attempt, traceparent_of(span, attempt))
+        waiting = next(call)
+        self._in_flight.add(waiting)
+        waiting.add_done_callback(partial(self._ended, call, attempt, span, answered))
 
     def _nobody(self, service: str) -> Failure:
         """Nobody serves it; for good only when every participant has been heard."""
@@ -139,49 +141,50 @@ class GrpcParticipants:
             message=f"no participant that answers serves {service}",
         )
 
-    async def _perform(self, send: Send, attempt: Attempt) -> Answer:
-        span = start_span(self._tracer, attempt)
+    def _ended(
+        self,
+        call: Call,
+        attempt: Attempt,
+        span: Span,
+        answered: Callable[[Answer], None],
+        waiting: asyncio.Future[object],
+    ) -> None:
+        self._in_flight.discard(waiting)
+        answer = None
         try:
-            metadata = _metadata(attempt, traceparent_of(span))
-            response = await send(
-                attempt.request, timeout=attempt.timeout_ms / 1_000, metadata=metadata
-            )
-            return answers.done(response, span)
-        except grpc.aio.AioRpcError as error:
-            return _refused(attempt, error, span)
-        except asyncio.CancelledError:
-            answers.stopping(span)
-            raise
-
-    def _ended(self, answered: Callable[[Answer], None], task: asyncio.Task[Answer]) -> None:
-        self._attempts.discard(task)
-        if task.cancelled():
-            answered(answers.stopping())
-        elif error := task.exception():
-            log.error("participants.attempt_broke", exc_info=error)
-            answered(answers.unknown(grpc.StatusCode.INTERNAL, "CALL_BROKEN", type(error).__name__))
-        else:
-            answered(task.result())
+            answer = _answer(call, attempt, span)
+        finally:  # what is raised is a bug and goes to the loop's log; the saga gets an answer
+            answered(answer or answers.broken(span))
 
     async def close(self) -> None:
         """Cancel what is in flight, each attempt hearing so, and hang up."""
         self._contracts, self._methods, self._servers = {}, {}, {}
-        for task in self._attempts:
-            task.cancel()
-        await asyncio.gather(*self._attempts, return_exceptions=True)
         await asyncio.gather(*(channel.close(None) for channel in self._channels.values()))
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
 
 
-def _metadata(attempt: Attempt, traceparent: str) -> list[tuple[str, str | bytes]]:
-    metadata: list[tuple[str, str | bytes]] = [
-        (SAGA_ID, attempt.saga_id),
-        (SAGA_STEP, attempt.step),
-    ]
+def _begin(send: Send, attempt: Attempt, traceparent: str) -> Call:
+    metadata: tuple[tuple[str, str], ...] = ((SAGA_ID, attempt.saga_id), (SAGA_STEP, attempt.step))
     if attempt.not_after_ms is not None:
-        metadata.append((SAGA_NOT_AFTER, str(attempt.not_after_ms)))
+        metadata += ((SAGA_NOT_AFTER, str(attempt.not_after_ms)),)
     if traceparent:
-        metadata.append(("traceparent", traceparent))
-    return metadata
+        metadata += (("traceparent", traceparent),)
+    sent = send(attempt.request, timeout=attempt.timeout_ms / 1_000, metadata=metadata)
+    return cast("Call", sent.__await__())  # the type stubs do not say what it yields
+
+
+def _answer(call: Call, attempt: Attempt, span: Span) -> Answer:
+    """What has come of a call whose task has ended."""
+    try:
+        call.send(None)
+    except StopIteration as ended:
+        return answers.done(ended.value, span)
+    except grpc.aio.AioRpcError as error:
+        return _refused(attempt, error, span)
+    except asyncio.CancelledError:
+        return answers.stopping(span)
+    raise AssertionError("a call waits for one task only")
 
 
 def _refused(attempt: Attempt, error: grpc.aio.AioRpcError, span: Span) -> Failed:

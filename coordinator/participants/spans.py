@@ -1,13 +1,14 @@
 """The client span of one attempt, in the trace of its saga.
 
-A saga without a trace context is not traced: its attempts get no span and send no `traceparent`.
+A saga whose trace is not sampled costs nothing here: its attempts get no span, and its participants
+are told its trace as it is, for their logs. Without a trace context no `traceparent` is sent.
 """
 
 from __future__ import annotations
 
 from grpc import StatusCode
 from opentelemetry import trace
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, TraceFlags
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind, Status, TraceFlags
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -15,6 +16,10 @@ from coordinator.core.model import Direction
 from coordinator.participants.base import Attempt
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_SAMPLED = tuple("13579bdf")
+"""How a sampled traceparent ends: with the flags, whose last bit is set."""
+_SAMPLED = frozenset("13579bdf")
+"""Last digits of a traceparent that is sampled."""
 _METHODS = {Direction.DO: "Do", Direction.COMPENSATE: "Compensate"}
 
 
@@ -25,8 +30,8 @@ def method_of(service: str, direction: Direction) -> str:
 
 def start_span(tracer: trace.Tracer, attempt: Attempt) -> Span:
     """Start the span of an attempt; a Compensate links to the Do that it undoes."""
-    if not attempt.traceparent:
-        return trace.INVALID_SPAN
+    if not attempt.traceparent.endswith(_SAMPLED):
+        return INVALID_SPAN
     parent = _PROPAGATOR.extract({"traceparent": attempt.traceparent})
     method = method_of(attempt.service, attempt.direction)
     return tracer.start_span(
@@ -58,8 +63,10 @@ def _links(parent: SpanContext, span_id: str) -> list[Link]:
     return [Link(undone)]
 
 
-def traceparent_of(span: Span) -> str:
-    """The span as a W3C traceparent; empty when the saga is not traced."""
+def traceparent_of(span: Span, attempt: Attempt) -> str:
+    """W3C trace context to send with the attempt; empty when the saga is not traced."""
+    if span is trace.INVALID_SPAN:
+        return attempt.traceparent
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
     return carrier.get("traceparent", "")
