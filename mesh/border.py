@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2
 from opentelemetry import trace
 from structlog.contextvars import bind_contextvars
 
-from mesh.errors import FieldViolation, InvalidRequest, MeshError, Retry, to_status
+from mesh.errors import FieldViolation, InvalidRequest, MeshError, Retry, code_of, to_status
 from mesh.step import SAGA_ID, SAGA_STEP
 from mesh.telemetry import TRACER, Metadata, mark, server_span
 from mesh.typed_grpc import Context, MethodHandler, ServerInterceptor
@@ -27,6 +29,7 @@ from mesh.typed_grpc import Context, MethodHandler, ServerInterceptor
 MAX_REQUEST_BYTES = 4 << 20
 """Largest request that any service takes; a step's limit is lower, and checked by its barrier."""
 
+MessageT = TypeVar("MessageT", bound=Message)
 Behaviour = Callable[..., Any]
 """What grpc calls for one RPC: (request or requests, context)."""
 Parse = Callable[[bytes], Message]
@@ -79,7 +82,7 @@ class Border(ServerInterceptor):
         async def unary(received: Any, context: Context) -> Message:  # noqa: ANN401
             async with self._crossing(method, context):
                 if self._draining and not method.startswith(_ABOUT_THE_SERVER):
-                    raise _drained()
+                    raise drained()
                 response: Message = await answer(read(received), context)
                 return response
 
@@ -110,7 +113,7 @@ class Border(ServerInterceptor):
     @asynccontextmanager
     async def _until_drain(self) -> AsyncIterator[None]:
         if self._draining:
-            raise _drained()
+            raise drained()
         try:
             async with asyncio.timeout(None) as wait:
                 self._waits.add(wait)
@@ -121,7 +124,7 @@ class Border(ServerInterceptor):
         except TimeoutError:
             if not wait.expired():
                 raise
-            raise _drained() from None
+            raise drained() from None
 
     @asynccontextmanager
     async def _crossing(self, method: str, context: Context) -> AsyncIterator[None]:
@@ -131,20 +134,14 @@ class Border(ServerInterceptor):
             try:
                 yield
                 mark(span, grpc.StatusCode.OK)
-            except MeshError as error:
-                mark(span, error.code)
-                _log.info("rpc.refused", method=method, code=error.code.name, reason=error.reason)
-                await _abort(context, error, domain=_package(method))
             except grpc.aio.AbortError:
                 mark(span, context.code())
                 raise
             except asyncio.CancelledError:
                 mark(span, grpc.StatusCode.CANCELLED)
                 raise
-            except Exception:  # noqa: BLE001 - whatever is raised becomes an answer
-                mark(span, grpc.StatusCode.INTERNAL)
-                _log.exception("rpc.failed", method=method)
-                await _abort(context, _internal(span), domain=_package(method))
+            except Exception as error:  # noqa: BLE001 - whatever is raised becomes an answer
+                await _abort(context, refusal(error, method, span))
 
 
 def _divided(handler: MethodHandler) -> tuple[Parse | None, Read]:
@@ -153,24 +150,45 @@ def _divided(handler: MethodHandler) -> tuple[Parse | None, Read]:
     if handler.request_streaming or parse is None:
         return parse, lambda requests: requests
 
-    def read(received: bytes) -> Message:
-        if len(received) > MAX_REQUEST_BYTES:
-            size = f"is {len(received)} bytes, at most {MAX_REQUEST_BYTES}"
-            raise InvalidRequest([FieldViolation("request", size)], reason="REQUEST_TOO_LARGE")
-        try:
-            message: Message = parse(received)
-        except DecodeError:
-            violation = FieldViolation("request", "its bytes are no message of the method's type")
-            raise InvalidRequest([violation], reason="REQUEST_UNREADABLE") from None
-        return message
-
-    return None, read
+    return None, partial(parsed, parse)
 
 
-async def _abort(context: Context, error: MeshError, *, domain: str) -> None:
-    status = to_status(error, domain=domain)
+def parsed(parse: Callable[[bytes], MessageT], received: bytes) -> MessageT:
+    """The message that was received.
+
+    Raises:
+        InvalidRequest: `REQUEST_TOO_LARGE`, over 4 MiB, or `REQUEST_UNREADABLE`.
+    """
+    if len(received) > MAX_REQUEST_BYTES:
+        size = f"is {len(received)} bytes, at most {MAX_REQUEST_BYTES}"
+        raise InvalidRequest([FieldViolation("request", size)], reason="REQUEST_TOO_LARGE")
+    try:
+        return parse(received)
+    except DecodeError:
+        violation = FieldViolation("request", "its bytes are no message of the method's type")
+        raise InvalidRequest([violation], reason="REQUEST_UNREADABLE") from None
+
+
+def refusal(error: Exception, method: str, span: trace.Span) -> status_pb2.Status:
+    """What a call that raised is answered; its span and the log are told."""
+    if isinstance(error, MeshError):
+        mark(span, error.code)
+        _log.info("rpc.refused", method=method, code=error.code.name, reason=error.reason)
+    else:
+        mark(span, grpc.StatusCode.INTERNAL)
+        _log.exception("rpc.failed", method=method, exc_info=error)
+        error = _internal(span)
+    return to_status(error, domain=_package(method))
+
+
+def drained() -> Retry:
+    """The refusal of a server that drains."""
+    return Retry("DRAINING", "the server is shutting down; ask elsewhere, or again")
+
+
+async def _abort(context: Context, status: status_pb2.Status) -> None:
     trailing = (*(context.trailing_metadata() or ()), (_DETAILS, status.SerializeToString()))
-    await context.abort(error.code, status.message, trailing)
+    await context.abort(code_of(status), status.message, trailing)
 
 
 def _internal(span: trace.Span) -> MeshError:
@@ -190,7 +208,3 @@ def _bind_saga(metadata: Metadata) -> None:
 
 def _package(method: str) -> str:
     return method.lstrip("/").partition("/")[0].rpartition(".")[0]
-
-
-def _drained() -> Retry:
-    return Retry("DRAINING", "the server is shutting down; ask elsewhere, or again")

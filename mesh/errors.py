@@ -255,8 +255,12 @@ def read_refusal(
 
 def refusal_of(status: status_pb2.Status) -> Refusal:
     """Read an answer that came as a status by itself; codes that do not exist are UNKNOWN."""
-    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
-    return _refusal(code, status.message, status.details)
+    return _refusal(code_of(status), status.message, status.details)
+
+
+def code_of(status: status_pb2.Status) -> grpc.StatusCode:
+    """The code of a status; UNKNOWN when there is no such code."""
+    return _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
 
 
 def _refusal(code: grpc.StatusCode, message: str, details: Iterable[any_pb2.Any]) -> Refusal:

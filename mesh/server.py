@@ -29,13 +29,13 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio
 from opentelemetry import trace
 
-from mesh.border import MAX_REQUEST_BYTES, Border
+from mesh.border import MAX_REQUEST_BYTES, Behaviour, Border
 from mesh.effect_service import EffectService
 from mesh.effects import Effects
 from mesh.errors import Rejected
 from mesh.health import Health, Probe
 from mesh.settings import ServiceSettings
-from mesh.step import SAGA_OUTCOME, GuardedStep, StepCall
+from mesh.step import SAGA_OUTCOME, GuardedStep, StepCall, StepMethod, methods_of
 from mesh.typed_grpc import Context, ServiceHandler
 from protos.mesh.v1 import mesh_pb2_grpc
 
@@ -174,30 +174,36 @@ def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
 
 
 def _step_handler(step: GuardedStep) -> grpc.GenericRpcHandler[Any, Any]:
+    return grpc.method_handlers_generic_handler(
+        step.types.service.full_name,
+        {
+            method.name: grpc.unary_unary_rpc_method_handler(
+                behaviour(method),
+                request_deserializer=method.request.FromString,
+                response_serializer=lambda response: response.SerializeToString(),
+            )
+            for method, behaviour in zip(methods_of(step), (_do, _compensate), strict=True)
+        },
+    )
+
+
+def _do(method: StepMethod) -> Behaviour:
     async def do(request: Message, context: Context) -> Message:
         call = StepCall.from_metadata(context.invocation_metadata() or ())
         try:
-            response = await step.do(call, request)
+            response = await method.perform(call, request)
         except Rejected:
             context.set_trailing_metadata(((SAGA_OUTCOME, "rejected"),))
             raise
         context.set_trailing_metadata(((SAGA_OUTCOME, "done"),))
         return response
 
+    return do
+
+
+def _compensate(method: StepMethod) -> Behaviour:
     async def compensate(request: Message, context: Context) -> Message:
         call = StepCall.from_metadata(context.invocation_metadata() or ())
-        return await step.compensate(call, request)
+        return await method.perform(call, request)
 
-    types = step.types
-    methods = {"Do": (do, types.request), "Compensate": (compensate, types.compensation)}
-    return grpc.method_handlers_generic_handler(
-        types.service.full_name,
-        {
-            name: grpc.unary_unary_rpc_method_handler(
-                behaviour,
-                request_deserializer=request.FromString,
-                response_serializer=lambda response: response.SerializeToString(),
-            )
-            for name, (behaviour, request) in methods.items()
-        },
-    )
+    return compensate

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -39,6 +39,7 @@ SAGA_OUTCOME = "saga-outcome"
 
 SAGA_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 SAGA_STEP_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_MILLISECONDS_PATTERN = re.compile(r"[0-9]{1,15}")
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Limit of a step's request and of its response, checked before anything is committed."""
@@ -65,21 +66,31 @@ class StepCall:
             InvalidRequest: a key is missing or malformed; says how to set it with grpcurl.
         """
         values = {key: value for key, value in metadata if isinstance(value, str)}
+        return cls.of(
+            values.get(SAGA_ID, ""), values.get(SAGA_STEP, ""), values.get(SAGA_NOT_AFTER)
+        )
+
+    @classmethod
+    def of(cls, saga_id: str, step: str, not_after: str | None) -> StepCall:
+        """Check what a call says of its saga.
+
+        Raises:
+            InvalidRequest: see `from_metadata`.
+        """
         violations = [
             FieldViolation(key, _how_to_set(key, pattern))
-            for key, pattern in ((SAGA_ID, SAGA_ID_PATTERN), (SAGA_STEP, SAGA_STEP_PATTERN))
-            if not pattern.fullmatch(values.get(key, ""))
+            for key, value, pattern in (
+                (SAGA_ID, saga_id, SAGA_ID_PATTERN),
+                (SAGA_STEP, step, SAGA_STEP_PATTERN),
+            )
+            if not pattern.fullmatch(value)
         ]
-        not_after = values.get(SAGA_NOT_AFTER)
-        if not_after is not None and not re.fullmatch(r"[0-9]{1,15}", not_after):
+        if not_after is not None and not _MILLISECONDS_PATTERN.fullmatch(not_after):
             violations.append(FieldViolation(SAGA_NOT_AFTER, "milliseconds since the epoch"))
         if violations:
             raise InvalidRequest(violations, reason="SAGA_METADATA_INVALID")
-        return cls(
-            saga_id=values[SAGA_ID],
-            step=values[SAGA_STEP],
-            not_after_ms=None if not_after is None else int(not_after),
-        )
+        not_after_ms = None if not_after is None else int(not_after)
+        return cls(saga_id=saga_id, step=step, not_after_ms=not_after_ms)
 
     @property
     def key(self) -> str:
@@ -162,3 +173,28 @@ class GuardedStep(Protocol):
     async def compensate(self, call: StepCall, compensation: Message) -> Message:
         """Answer Compensate; the argument and the answer are of the step's own message types."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepMethod:
+    """One direction of a step, however its calls arrive."""
+
+    service: ServiceDescriptor
+    name: str
+    """Do or Compensate."""
+    request: type[Message]
+    perform: Callable[[StepCall, Message], Awaitable[Message]]
+
+    @property
+    def path(self) -> str:
+        """As grpc names it, such as /inventory.v1.ReserveStock/Do."""
+        return f"/{self.service.full_name}/{self.name}"
+
+
+def methods_of(step: GuardedStep) -> tuple[StepMethod, StepMethod]:
+    """Do and Compensate."""
+    types = step.types
+    return (
+        StepMethod(types.service, "Do", types.request, step.do),
+        StepMethod(types.service, "Compensate", types.compensation, step.compensate),
+    )
