@@ -49,6 +49,12 @@ def unknown(code: StatusCode, reason: str, message: str, span: Span = INVALID_SP
     return answer
 
 
+def broken(span: Span = INVALID_SPAN) -> Failed:
+    """Something went wrong on this side."""
+    words = "a bug in reading the answer; the log says more"
+    return unknown(StatusCode.INTERNAL, "CALL_BROKEN", words, span)
+
+
 def stopping(span: Span = INVALID_SPAN) -> Failed:
     """This coordinator does not wait for it any more."""
     words = "the coordinator is stopping"

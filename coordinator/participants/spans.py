@@ -18,8 +18,6 @@ from coordinator.participants.base import Attempt
 _PROPAGATOR = TraceContextTextMapPropagator()
 _SAMPLED = tuple("13579bdf")
 """How a sampled traceparent ends: with the flags, whose last bit is set."""
-_SAMPLED = frozenset("13579bdf")
-"""Last digits of a traceparent that is sampled."""
 _METHODS = {Direction.DO: "Do", Direction.COMPENSATE: "Compensate"}
 
 
@@ -64,8 +62,8 @@ def _links(parent: SpanContext, span_id: str) -> list[Link]:
 
 
 def traceparent_of(span: Span, attempt: Attempt) -> str:
-    """W3C trace context to send with the attempt; empty when the saga is not traced."""
-    if span is trace.INVALID_SPAN:
+    """W3C trace context to send with the attempt; empty when the saga has none."""
+    if span is INVALID_SPAN:
         return attempt.traceparent
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
