@@ -22,45 +22,34 @@ def apply_answer(saga: Saga, event: Answered) -> Saga:
     Raises:
         StaleAnswer: it belongs to an attempt that is not the one waited for.
     """
-    progress = _answered(saga, event)
     match event:
         case StepDone():
+            progress = _awaited(saga, event, Direction.DO)
             return with_progress(saga, event.step, _done(progress, event))
         case StepCompensated():
-            state = next_step_state(progress.state, StepTrigger.COMPENSATED)
-            undone = replace(progress, state=state, call=None, failure=None)
-            return with_progress(saga, event.step, undone)
+            progress = _awaited(saga, event, Direction.COMPENSATE)
+            return with_progress(saga, event.step, _compensated(progress))
         case StepRejected():
+            progress = _awaited(saga, event, Direction.DO)
             saga = with_progress(saga, event.step, _rejected(progress, event))
             return abort(saga, event.failure)
         case AttemptFailed():
+            progress = _awaited(saga, event, event.direction)
             return _apply_failure(saga, _failed(progress, event), event)
         case _:
             assert_never(event)
 
 
-def _answered(saga: Saga, event: Answered) -> StepProgress:
+def _awaited(saga: Saga, event: Answered, direction: Direction) -> StepProgress:
     progress = progress_of(saga, event.step)
     if saga.state is SagaState.STUCK:
         raise StaleAnswer(f"an answer to {event.step!r} of a saga that is STUCK")
     if event.attempt == 0 and progress.state is StepState.PENDING:
         return progress  # refused by the coordinator itself, before anything was sent
-    call, direction = progress.call, _direction(event)
+    call = progress.call
     if call is None or call.direction is not direction or call.attempt != event.attempt:
         raise StaleAnswer(f"{direction.value} {event.step!r} attempt {event.attempt}")
     return progress
-
-
-def _direction(event: Answered) -> Direction:
-    match event:
-        case AttemptFailed():
-            return event.direction
-        case StepCompensated():
-            return Direction.COMPENSATE
-        case StepDone() | StepRejected():
-            return Direction.DO
-        case _:
-            assert_never(event)
 
 
 def _done(progress: StepProgress, event: StepDone) -> StepProgress:
@@ -72,6 +61,11 @@ def _done(progress: StepProgress, event: StepDone) -> StepProgress:
         failure=None,
         span_id=event.span_id,
     )
+
+
+def _compensated(progress: StepProgress) -> StepProgress:
+    state = next_step_state(progress.state, StepTrigger.COMPENSATED)
+    return replace(progress, state=state, call=None, failure=None)
 
 
 def _rejected(progress: StepProgress, event: StepRejected) -> StepProgress:

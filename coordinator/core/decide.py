@@ -28,11 +28,9 @@ from coordinator.core.model import (
     FailureKind,
     RequestNotBuildable,
     SagaState,
-    Step,
     StepState,
 )
-from coordinator.core.saga import Saga, StepProgress
-from coordinator.core.transitions import MAY_HAVE_HAPPENED
+from coordinator.core.saga import Saga, next_to_do, next_to_undo
 
 
 class Decision(Struct, frozen=True, gc=False):
@@ -111,7 +109,7 @@ def _lost(call: Call, time_ms: int) -> AttemptFailed:
 
 
 def _not_buildable(saga: Saga, time_ms: int, message: str) -> StepRejected:
-    step = _next_forward(saga)[0].name
+    step = saga.definition.steps[next_to_do(saga)].name
     failure = Failure(
         kind=FailureKind.REJECTED,
         code="FAILED_PRECONDITION",
@@ -134,16 +132,9 @@ def _next_calls(saga: Saga, due_ms: int) -> tuple[Call, ...]:
             assert_never(saga.state)
 
 
-def _next_forward(saga: Saga) -> tuple[Step, StepProgress]:
-    return next(
-        (step, progress)
-        for step, progress in zip(saga.definition.steps, saga.steps, strict=True)
-        if progress.state is not StepState.DONE
-    )
-
-
 def _forward(saga: Saga, due_ms: int) -> tuple[Call, ...]:
-    step, progress = _next_forward(saga)
+    place = next_to_do(saga)
+    step, progress = saga.definition.steps[place], saga.steps[place]
     if progress.call is not None:
         return ()
     if progress.state is StepState.DOING:
@@ -166,13 +157,8 @@ def _responses(saga: Saga) -> dict[str, bytes]:
 
 
 def _backward(saga: Saga, due_ms: int) -> tuple[Call, ...]:
-    step, progress = next(
-        (step, progress)
-        for step, progress in zip(
-            reversed(saga.definition.steps), reversed(saga.steps), strict=True
-        )
-        if progress.state in MAY_HAVE_HAPPENED
-    )
+    place = next_to_undo(saga)
+    step, progress = saga.definition.steps[place], saga.steps[place]
     if progress.call is not None:
         return ()
     again = progress.state is StepState.COMPENSATING

@@ -28,10 +28,16 @@ from coordinator.core.events import (
     StepSkipped,
     Stuck,
 )
-from coordinator.core.model import Definition, Direction, SagaState, StepState
-from coordinator.core.saga import Saga, StepProgress, progress_of, with_progress
+from coordinator.core.model import Definition, Direction, SagaState
+from coordinator.core.saga import (
+    Saga,
+    StepProgress,
+    next_to_do,
+    next_to_undo,
+    progress_of,
+    with_progress,
+)
 from coordinator.core.transitions import (
-    MAY_HAVE_HAPPENED,
     IllegalEvent,
     SagaTrigger,
     StepTrigger,
@@ -129,9 +135,8 @@ def _outstanding(saga: Saga, call: Call) -> StepProgress:
 
 
 def _settle(saga: Saga) -> Saga:
-    states = {progress.state for progress in saga.steps}
-    if saga.state is SagaState.RUNNING and states == {StepState.DONE}:
+    if saga.state is SagaState.RUNNING and next_to_do(saga) == len(saga.steps):
         return replace(saga, state=next_saga_state(saga.state, SagaTrigger.ALL_DONE))
-    if saga.state is SagaState.COMPENSATING and states.isdisjoint(MAY_HAVE_HAPPENED):
+    if saga.state is SagaState.COMPENSATING and next_to_undo(saga) < 0:
         return replace(saga, state=next_saga_state(saga.state, SagaTrigger.ALL_UNDONE))
     return saga

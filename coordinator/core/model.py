@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import cached_property
 from typing import Protocol
 
 from msgspec import Struct, field
 
 
-class SagaState(Enum):
+class Symbol(Enum):
+    """A word with one member for each of its meanings, compared by identity."""
+
+    __hash__ = object.__hash__  # in C; an Enum hashes its name, in Python
+
+
+class SagaState(Symbol):
     """Where a saga is. STUCK can go on in the direction it was going; the last three are final."""
 
     RUNNING = "RUNNING"
@@ -32,7 +39,7 @@ class SagaState(Enum):
 _FINAL = frozenset({SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.ABANDONED})
 
 
-class StepState(Enum):
+class StepState(Symbol):
     """Where one step of a saga is. DOING may have happened; REJECTED provably has not."""
 
     PENDING = "PENDING"
@@ -44,14 +51,14 @@ class StepState(Enum):
     SKIPPED = "SKIPPED"
 
 
-class Direction(Enum):
+class Direction(Symbol):
     """The two directions of a step."""
 
     DO = "DO"
     COMPENSATE = "COMPENSATE"
 
 
-class FailureKind(Enum):
+class FailureKind(Symbol):
     """How sure an unsuccessful answer is. Only REJECTED proves that there is no effect."""
 
     REJECTED = "REJECTED"
@@ -132,7 +139,7 @@ class Step(Struct, frozen=True, kw_only=True, gc=False):
     """When Compensate is tried again."""
 
 
-class Definition(Struct, frozen=True, kw_only=True, gc=False):
+class Definition(Struct, frozen=True, kw_only=True, dict=True):
     """A compiled definition: what a saga runs. Immutable and identified by its content hash."""
 
     name: str
@@ -142,3 +149,8 @@ class Definition(Struct, frozen=True, kw_only=True, gc=False):
     """In the order they run; at least one."""
     deadline_ms: int | None = None
     """The saga aborts when it has not completed after this long; None for never."""
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Where in `steps` each step is, by its name."""
+        return {step.name: place for place, step in enumerate(self.steps)}

@@ -73,7 +73,7 @@ def progress_of(saga: Saga, step: str) -> StepProgress:
     Raises:
         IllegalEvent: the definition has no such step.
     """
-    return saga.steps[_index(saga, step)]
+    return saga.steps[_place(saga, step)]
 
 
 def step_of(saga: Saga, step: str) -> Step:
@@ -82,13 +82,30 @@ def step_of(saga: Saga, step: str) -> Step:
     Raises:
         IllegalEvent: the definition has no such step.
     """
-    return saga.definition.steps[_index(saga, step)]
+    return saga.definition.steps[_place(saga, step)]
 
 
 def with_progress(saga: Saga, step: str, progress: StepProgress) -> Saga:
     """The saga with another progress of one step."""
-    index = _index(saga, step)
-    return replace(saga, steps=(*saga.steps[:index], progress, *saga.steps[index + 1 :]))
+    steps = list(saga.steps)
+    steps[_place(saga, step)] = progress
+    return replace(saga, steps=tuple(steps))
+
+
+def next_to_do(saga: Saga) -> int:
+    """Place of the first step that is not DONE; the number of steps when all are."""
+    for place, progress in enumerate(saga.steps):
+        if progress.state is not StepState.DONE:
+            return place
+    return len(saga.steps)
+
+
+def next_to_undo(saga: Saga) -> int:
+    """Place of the last step that may have happened; -1 when none may."""
+    for place in range(len(saga.steps) - 1, -1, -1):
+        if saga.steps[place].state in MAY_HAVE_HAPPENED:
+            return place
+    return -1
 
 
 def open_steps(saga: Saga) -> tuple[str, ...]:
@@ -100,8 +117,8 @@ def open_steps(saga: Saga) -> tuple[str, ...]:
     )
 
 
-def _index(saga: Saga, step: str) -> int:
-    for index, candidate in enumerate(saga.definition.steps):
-        if candidate.name == step:
-            return index
-    raise IllegalEvent(f"a step {step!r} that the definition does not have")
+def _place(saga: Saga, step: str) -> int:
+    try:
+        return saga.definition.places[step]
+    except KeyError:
+        raise IllegalEvent(f"a step {step!r} that the definition does not have") from None

@@ -28,12 +28,11 @@ that time takes by itself (time only causes events).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 
-from coordinator.core.model import SagaState, StepState
+from coordinator.core.model import SagaState, StepState, Symbol
 
 
-class StepTrigger(Enum):
+class StepTrigger(Symbol):
     """What moves a step."""
 
     DO_DECIDED = "Do decided"
@@ -45,7 +44,7 @@ class StepTrigger(Enum):
     SKIPPED = "undone by hand"
 
 
-class SagaTrigger(Enum):
+class SagaTrigger(Symbol):
     """What moves a saga."""
 
     ALL_DONE = "every step is DONE"
