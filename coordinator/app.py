@@ -25,6 +25,7 @@ from coordinator.definitions.registry import Registry
 from coordinator.engine.changes import ChangesElsewhere
 from coordinator.engine.clock import Clock, LoopClock
 from coordinator.engine.definitions import DefinitionUnavailable
+from coordinator.engine.ends import EndsElsewhere
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.ownership import OwnershipSettings
 from coordinator.engine.ports import Ports
@@ -113,6 +114,7 @@ async def _serve(settings: Settings, links: _Links) -> None:
     duties = (
         engine.run,
         ChangesElsewhere(links.journal, engine.changes).run,
+        EndsElsewhere(links.journal, engine.ends).run,
         routing.run,
         ShippedDefinitions(registry, settings.definitions_dir).register,
         *_chores(settings, links.journal, reconciler, clock, metrics),

@@ -1,34 +1,28 @@
-"""The engine as a whole: start a saga, hear of changes, run, drain."""
+"""The engine as a whole: start a saga, hear of changes and ends, run, drain."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
-from coordinator.core.decide import Decision, start
-from coordinator.core.events import Started
 from coordinator.core.model import Definition
 from coordinator.core.saga import Saga
 from coordinator.engine.admission import Admission, Limits
 from coordinator.engine.changes import Changes
 from coordinator.engine.definitions import Definitions
+from coordinator.engine.ends import Ends
 from coordinator.engine.errors import Draining
 from coordinator.engine.fence import Fence
 from coordinator.engine.gate import Condition
 from coordinator.engine.gates import Gates
 from coordinator.engine.ownership import Ownership, OwnershipSettings
-from coordinator.engine.ports import Ports
+from coordinator.engine.ports import NewSaga, Ports
 from coordinator.engine.runner import Runner
-from coordinator.journal.base import (
-    Append,
-    AppendError,
-    JournalUnavailable,
-    LeaseLost,
-    RevisionConflict,
-)
+from coordinator.engine.starts import Begun, Starts
+from coordinator.journal.base import JournalUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +38,7 @@ class EngineSettings:
     """So many calls may be in flight to one participant."""
     limits: Limits = field(default_factory=Limits)
     start_timeout_ms: int = 5_000
-    """StartSaga answers that the journal is away when a start is not on disk after this long."""
+    """Who starts a saga hears that the journal is away when it is not on disk after this long."""
     drain_ms: int = 10_000
     """How long a shutdown waits for calls in flight, at most."""
 
@@ -56,12 +50,18 @@ class Engine:
         self._settings = settings
         self._ports = ports
         self._changes = Changes()
+        self._ends = Ends(self._runs)
         fence = Fence(ports.clock)
         self._gates = Gates(
             ports.participants, ports.clock, limit=settings.max_calls, chance=ports.chance
         )
         self._runner = Runner(
-            ports, fence=fence, gates=self._gates, changes=self._changes, lost=self._lost
+            ports,
+            fence=fence,
+            gates=self._gates,
+            changes=self._changes,
+            ends=self._ends,
+            lost=self._lost,
         )
         self._ownership = Ownership(
             settings.ownership,
@@ -72,8 +72,17 @@ class Engine:
             room=self._room_for_claims,
         )
         self._admission = Admission(settings.limits, ports, self._gates)
-        self._starting: dict[str, asyncio.Future[AppendError | None]] = {}
+        self._starts = Starts(
+            ports,
+            self._runner,
+            self._changes,
+            check=self._check,
+            timeout_ms=settings.start_timeout_ms,
+        )
         self._draining = False
+
+    def _runs(self, saga_id: str) -> bool:
+        return self._ownership.held and self._runner.get(saga_id) is not None
 
     def _lost(self, saga_id: str) -> None:
         self._ownership.astray(saga_id)
@@ -142,16 +151,25 @@ class Engine:
         """See `Changes.wait`."""
         await self._changes.wait(saga_id, after_revision, timeout_seconds)
 
-    async def start(
-        self,
-        *,
-        saga_id: str,
-        definition: Definition,
-        input_bytes: bytes,
-        keys: Mapping[str, str],
-        traceparent: str,
-    ) -> Saga:
-        """Start a saga and return it once it is on disk.
+    @property
+    def ends(self) -> Ends:
+        """Who waits for sagas to end; it hears at once of those that this instance ends."""
+        return self._ends
+
+    def when_ended(self, saga_id: str, ended: Callable[[Saga | None], None]) -> Callable[[], None]:
+        """Let `ended` hear once when a saga is final or STUCK; see `api.ports.Sagas`."""
+        return self._ends.wait(saga_id, ended)
+
+    def begin(self, new: NewSaga, begun: Begun) -> None:
+        """Start a saga; `begun` hears once of it on disk, or why it is not.
+
+        The exceptions are those of `start`, or whatever bug this saga has met. A start that is not
+        on disk after `start_timeout_ms` is told as JournalUnavailable, and goes on.
+        """
+        self._starts.begin(new, begun)
+
+    async def start(self, new: NewSaga) -> Saga:
+        """Start a saga and return it once it is on disk; who stops waiting leaves it as it is.
 
         Raises:
             RevisionConflict: there is a saga with this id already.
@@ -159,65 +177,29 @@ class Engine:
             JournalUnavailable: it is not known to be on disk; asking again is safe.
             Draining, Overloaded: this instance takes no new saga now.
         """
-        self._check_open()
-        self._admission.check(definition, room=self._room(), starts=len(self._starting))
-        while (earlier := self._starting.get(saga_id)) is not None:
-            await self._settled(earlier)
-        if self._runner.get(saga_id) is not None:
-            raise RevisionConflict(f"a saga {saga_id!r} is here already")
-        now_ms = self._ports.clock.now_ms()
-        event = Started(
-            time_ms=now_ms,
-            input_bytes=input_bytes,
-            deadline_ms=now_ms + definition.deadline_ms if definition.deadline_ms else 0,
-            keys=keys,
-            traceparent=traceparent,
-        )
-        return await self._durable(start(saga_id, definition, event), event)
+        answer: asyncio.Future[Saga | Exception] = asyncio.get_running_loop().create_future()
 
-    def _check_open(self) -> None:
+        def begun(outcome: Saga | Exception) -> None:
+            if not answer.done():
+                answer.set_result(outcome)
+
+        self.begin(new, begun)
+        outcome = await answer
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _check(self, definition: Definition) -> None:
         if self._draining:
             raise Draining
         if not self.ready:
             raise JournalUnavailable("the journal's database is away")
+        self._admission.check(definition, room=self._room(), starts=len(self._starts))
 
     def _room(self) -> int:
         """How many more sagas may be in memory."""
-        return self._settings.max_sagas - len(self._runner) - len(self._starting)
+        return self._settings.max_sagas - len(self._runner) - len(self._starts)
 
     def _room_for_claims(self) -> int:
         """How many more may be claimed: new sagas never keep out those that nobody owns."""
         return 0 if self._draining else self._room() + self._settings.max_sagas // 10
-
-    async def _durable(self, decision: Decision, event: Started) -> Saga:
-        """Wait until the start is on disk. A caller that goes away does not stop the saga."""
-        saga_id, term = decision.saga.saga_id, self._runner.term
-        answer = asyncio.get_running_loop().create_future()
-
-        def written(error: AppendError | None) -> None:
-            del self._starting[saga_id]
-            if error is None:
-                if self._runner.term == term:  # otherwise it is for whoever has claimed it
-                    self._runner.begin(decision)
-                self._changes.notify(saga_id, decision.saga.revision)
-            answer.set_result(error)
-
-        self._starting[saga_id] = answer
-        append = Append(
-            saga=decision.saga, event=event, commands=decision.commands, state_changed=True
-        )
-        self._ports.journal.append(append, written)
-        error = await self._settled(answer)
-        if isinstance(error, LeaseLost):
-            raise JournalUnavailable("the lease was lost") from error
-        if error is not None:
-            raise error
-        return decision.saga
-
-    async def _settled(self, answer: asyncio.Future[AppendError | None]) -> AppendError | None:
-        """Wait for an append; whoever stops waiting leaves it as it is."""
-        seconds = self._settings.start_timeout_ms / 1_000
-        try:
-            return await asyncio.wait_for(asyncio.shield(answer), seconds)
-        except TimeoutError:
-            raise JournalUnavailable("the start is not known to be on disk") from None

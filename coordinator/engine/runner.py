@@ -27,6 +27,7 @@ from coordinator.core.saga import Saga
 from coordinator.core.transitions import IllegalEvent
 from coordinator.engine.answers import event_of
 from coordinator.engine.changes import Changes
+from coordinator.engine.ends import Ends
 from coordinator.engine.fence import Fence
 from coordinator.engine.gates import Gates
 from coordinator.engine.live import Intent, Live
@@ -72,6 +73,7 @@ class Runner:
         fence: Fence,
         gates: Gates,
         changes: Changes,
+        ends: Ends,
         lost: Callable[[str], None],
     ) -> None:
         """`lost` hears of a saga that must be loaded again because another wrote to it."""
@@ -79,6 +81,7 @@ class Runner:
         self._clock = ports.clock
         self._sender = Sender(ports, fence, gates, self._answered)
         self._changes = changes
+        self._ends = ends
         self._lost = lost
         self._live: dict[str, Live] = {}
         self.term = 0
@@ -92,6 +95,17 @@ class Runner:
     def get(self, saga_id: str) -> Live | None:
         """The saga if it is in memory."""
         return self._live.get(saga_id)
+
+    def sagas(self) -> list[Live]:
+        """Those in memory now."""
+        return list(self._live.values())
+
+    def forget(self, live: Live) -> None:
+        """It is over, or goes on elsewhere or later: whatever comes back for it is ignored."""
+        live.drop()
+        if self._live.get(live.saga.saga_id) is live:
+            del self._live[live.saga.saga_id]
+        self.settled.set()
 
     @property
     def idle(self) -> bool:
@@ -158,12 +172,6 @@ class Runner:
                 live.saga.deadline_ms, partial(self._deadline_passed, live)
             )
 
-    def _release(self, live: Live) -> None:
-        live.drop()
-        if self._live.get(live.saga.saga_id) is live:
-            del self._live[live.saga.saga_id]
-        self.settled.set()
-
     # --- one turn -------------------------------------------------------------
 
     def _turn(self, live: Live) -> None:
@@ -184,7 +192,7 @@ class Runner:
             self._write(live, event, decision, intent)
         self.settled.set()
         if live.idle and live.saga.state is SagaState.STUCK:
-            self._release(live)  # it was here for a verb alone
+            self.forget(live)  # it was here for a verb alone
 
     def _write(self, live: Live, event: Event, decision: Decision, intent: Intent) -> None:
         live.writing = True
@@ -238,13 +246,13 @@ class Runner:
             self._turn(live)
             return
         log.warning("saga.dropped", saga_id=saga_id, why=type(error).__name__)
-        self._release(live)
+        self.forget(live)
         self._lost(saga_id)
 
     def _halt_first(self, live: Live, failure: Failure) -> None:
         """Let it be STUCK before anything else; what waits for its turn hears of it then."""
         if live.halting:  # not even that works: begin anew with what is on disk
-            self._release(live)
+            self.forget(live)
             self._lost(live.saga.saga_id)
             return
         live.halting = True
@@ -263,7 +271,8 @@ class Runner:
         self._ports.stats.ended(state)
         while live.queue and state.final:  # a verb may be legal when STUCK: it is taken again
             live.queue.popleft().refuse(IllegalEvent(f"the saga is {state.value}"))
-        self._release(live)
+        self.forget(live)
+        self._ends.tell(live.saga.saga_id, live.saga)
 
     # --- what comes back --------------------------------------------------------
 

@@ -21,7 +21,7 @@ from coordinator.core.model import Definition
 from coordinator.definitions.registry import Registry
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.engine.ports import Ports
+from coordinator.engine.ports import NewSaga, Ports
 from coordinator.journal.base import JournalUnavailable, RevisionConflict
 from coordinator.participants.base import Contract
 from coordinator.participants.reflection import ReflectedContracts
@@ -116,15 +116,15 @@ class Coordinator:
         compiled = await self._registry.newest(self._life.story.definition)
         assert compiled is not None
         input_bytes = self._life.story.order(self._life.order_id).SerializeToString()
+        new = NewSaga(
+            saga_id=self._life.order_id,
+            definition=compiled.definition,
+            input_bytes=input_bytes,
+            keys=compiled.keys_of(input_bytes),
+        )
         while True:
             with suppress(JournalUnavailable, RevisionConflict):
-                await engine.start(
-                    saga_id=self._life.order_id,
-                    definition=compiled.definition,
-                    input_bytes=input_bytes,
-                    keys=compiled.keys_of(input_bytes),
-                    traceparent="",
-                )
+                await engine.start(new)
             if await self._journal.load(self._life.order_id) is not None:
                 return
             await asyncio.sleep(0.01)  # until the lease is held

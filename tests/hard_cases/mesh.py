@@ -18,7 +18,7 @@ from coordinator.core.saga import Saga
 from coordinator.engine.clock import LoopClock
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.engine.ports import Ports
+from coordinator.engine.ports import NewSaga, Ports
 from coordinator.journal.memory import MemoryJournal, MemoryStore
 from coordinator.participants.base import Contract
 from coordinator.participants.grpc import GrpcParticipants
@@ -176,7 +176,7 @@ class Coordinator:
         story = Definition(name="story", hash=f"story of {saga_id}", steps=steps)
         self._mesh.definitions.by_hash[story.hash] = story
         await self.engine.start(
-            saga_id=saga_id, definition=story, input_bytes=b"", keys={}, traceparent=""
+            NewSaga(saga_id=saga_id, definition=story, input_bytes=b"", keys={})
         )
 
     async def run(self, saga_id: str, *steps: Step) -> Saga:

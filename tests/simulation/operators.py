@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from coordinator.core.model import Definition, SagaState
 from coordinator.engine.engine import Engine
 from coordinator.engine.errors import Draining, Overloaded
+from coordinator.engine.ports import NewSaga
 from coordinator.journal.base import JournalUnavailable, RevisionConflict, Verb, VerbKind
 from tests.builders import definition
 from tests.simulation.store import WatchedStore
@@ -87,7 +88,7 @@ class Operators:
     async def _start(self, saga_id: str, story: Definition, instance: Running) -> bool:
         try:
             await instance.engine.start(
-                saga_id=saga_id, definition=story, input_bytes=b"in", keys={}, traceparent=""
+                NewSaga(saga_id=saga_id, definition=story, input_bytes=b"in", keys={})
             )
         except RevisionConflict:
             return self._store.load(saga_id) is not None  # an earlier try was heard after all

@@ -15,7 +15,7 @@ from coordinator.core.model import SagaState
 from coordinator.engine.clock import LoopClock
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.engine.ports import Ports
+from coordinator.engine.ports import NewSaga, Ports
 from coordinator.participants.base import Answer, Attempt, Done
 from tests.builders import definition
 from tests.contract.journal.harness import Instance
@@ -67,7 +67,7 @@ class Coordinator:
 
     async def start(self, saga_id: str) -> None:
         await self.engine.start(
-            saga_id=saga_id, definition=_STORY, input_bytes=b"in", keys={}, traceparent=""
+            NewSaga(saga_id=saga_id, definition=_STORY, input_bytes=b"in", keys={})
         )
 
     async def until_ready(self) -> None:

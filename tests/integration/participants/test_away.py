@@ -10,7 +10,7 @@ from coordinator.core.model import SagaState
 from coordinator.engine.clock import LoopClock
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.engine.ports import Ports
+from coordinator.engine.ports import NewSaga, Ports
 from coordinator.journal.memory import MemoryJournal, MemoryStore
 from tests.builders import definition
 from tests.integration.participants.participant import Health, contract, running, serve
@@ -39,13 +39,13 @@ async def test_sagas_wait_for_a_participant_that_is_away_and_go_on_when_it_is_ba
             while not engine.ready:
                 await asyncio.sleep(0.01)
             for number in range(SAGAS):
-                await engine.start(
+                new = NewSaga(
                     saga_id=f"saga-{number}",
                     definition=definition("charge"),
                     input_bytes=b"in",
                     keys={},
-                    traceparent="",
                 )
+                await engine.start(new)
             while not engine.circuit_of(SERVICE).open:
                 await asyncio.sleep(0.01)
             while engine.circuit_of(SERVICE).waiting < SAGAS:

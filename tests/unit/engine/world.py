@@ -15,7 +15,7 @@ from coordinator.engine.clock import LoopClock
 from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.errors import Excess
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.engine.ports import Ports
+from coordinator.engine.ports import NewSaga, Ports
 from coordinator.journal.base import Verb, VerbKind, VerbOutcome, VerbState
 from coordinator.journal.memory import MemoryJournal, MemoryStore
 from coordinator.participants.base import Done, Failed
@@ -159,7 +159,7 @@ class World:
         chosen = story or replace(definition(*steps), hash="-".join(steps))
         self.definitions.by_hash[chosen.hash] = chosen
         return await coordinator.engine.start(
-            saga_id=saga_id, definition=chosen, input_bytes=b"in", keys={}, traceparent=""
+            NewSaga(saga_id=saga_id, definition=chosen, input_bytes=b"in", keys={})
         )
 
     async def saga(self, saga_id: str = "saga-1") -> Saga:

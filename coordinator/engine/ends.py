@@ -1,0 +1,111 @@
+"""Who waits for a saga to end, and how they hear of it: once it is final or STUCK.
+
+What this instance ends is told at once, with the saga (`Ends.tell`). What ends elsewhere, or has
+ended before anybody asked, is found by one look at the journal for everybody who waits here for a
+saga that this instance does not run (`EndsElsewhere`), however many they are. Somebody who waits
+costs one small object: no task, no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from coordinator.core.model import SagaState
+from coordinator.core.saga import Saga
+from coordinator.journal.base import JournalUnavailable, Reader
+
+_AT_ONCE = 10_000
+"""Sagas that a journal can be asked about at once."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    ends: Ends
+    saga_id: str
+    ended: Callable[[Saga | None], None] | None
+    """None once it is called off."""
+
+    def call_off(self) -> None:
+        """Hear nothing any more. Calling off twice, or after the end, does nothing."""
+        if self.ended is not None:
+            self.ended = None
+            self.ends.forget(self)
+
+
+class Ends:
+    """Everybody who waits here."""
+
+    def __init__(self, runs_here: Callable[[str], bool]) -> None:
+        """`runs_here` says whether this instance surely runs a saga, and so will tell its end."""
+        self._runs_here = runs_here
+        self._waiting: dict[str, list[_Waiter]] = {}
+        self._somebody = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Of how many sagas somebody waits for the end."""
+        return len(self._waiting)
+
+    @property
+    def elsewhere(self) -> Sequence[str]:
+        """The sagas that somebody waits for and that this instance does not run."""
+        return [saga_id for saga_id in self._waiting if not self._runs_here(saga_id)]
+
+    async def somebody_waits(self) -> None:
+        """Return while there is somebody who waits."""
+        await self._somebody.wait()
+
+    def wait(self, saga_id: str, ended: Callable[[Saga | None], None]) -> Callable[[], None]:
+        """See `api.ports.Sagas.when_ended`."""
+        waiter = _Waiter(self, saga_id, ended)
+        self._waiting.setdefault(saga_id, []).append(waiter)
+        self._somebody.set()
+        return waiter.call_off
+
+    def tell(self, saga_id: str, saga: Saga | None) -> None:
+        """Say that a saga is final or STUCK; None when another instance has brought it there."""
+        for waiter in self._waiting.pop(saga_id, ()):
+            ended, waiter.ended = waiter.ended, None
+            if ended is not None:
+                ended(saga)
+        self._rest()
+
+    def forget(self, waiter: _Waiter) -> None:
+        """It was called off."""
+        waiters = self._waiting.get(waiter.saga_id, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+        if not waiters:
+            self._waiting.pop(waiter.saga_id, None)
+        self._rest()
+
+    def _rest(self) -> None:
+        if not self._waiting:
+            self._somebody.clear()
+
+
+class EndsElsewhere:
+    """Finds which sagas have ended that somebody here waits for and this instance does not run."""
+
+    def __init__(self, reader: Reader, ends: Ends, *, every_seconds: float = 0.5) -> None:
+        self._reader = reader
+        self._ends = ends
+        self._every_seconds = every_seconds
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self._ends.somebody_waits()
+            await asyncio.sleep(self._every_seconds)
+            try:
+                await self._look(self._ends.elsewhere)
+            except JournalUnavailable:
+                continue  # whoever waits goes on waiting, as long as it likes
+
+    async def _look(self, saga_ids: Sequence[str]) -> None:
+        for start in range(0, len(saga_ids), _AT_ONCE):
+            standings = await self._reader.standings(saga_ids[start : start + _AT_ONCE])
+            for saga_id, standing in standings.items():
+                if standing.state.final or standing.state is SagaState.STUCK:
+                    self._ends.tell(saga_id, None)
