@@ -31,6 +31,8 @@ class View:
     here: str
     """This instance."""
     now_ms: int
+    parked_until_ms: int = 0
+    """0 when it is not parked."""
 
 
 def explain(saga: Saga, view: View) -> str:
@@ -70,10 +72,20 @@ def _standing(saga: Saga, view: View) -> Iterator[str]:
     begun, newest = view.now_ms - saga.created_ms, view.now_ms - saga.updated_ms
     yield f"It was started {_span(begun)} ago, and its newest event is {_span(newest)} old."
     if not saga.state.final:
-        nobody = "Nobody owns it now: its last owner's lease is over, and another will claim it."
-        yield f"Its owner is {view.owner}." if view.owner else nobody
+        yield _ownership(view)
     if saga.failure is not None:
         yield f"It was aborted: {_told(saga.failure)}"
+
+
+def _ownership(view: View) -> str:
+    if view.owner:
+        return f"Its owner is {view.owner}."
+    if view.parked_until_ms:
+        due = _when(view.parked_until_ms, view.now_ms)
+        return (
+            f"It is parked, in nobody's memory, and goes on {due}, or when a verb is asked of it."
+        )
+    return "Nobody owns it now: its last owner's lease is over, and another will claim it."
 
 
 def _state_sentences(saga: Saga, view: View) -> Iterator[str]:

@@ -127,6 +127,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
             owner=standing.owner,
             here=self._sagas.instance_id,
             now_ms=self._now_ms(),
+            parked_until_ms=standing.parked_until_ms,
         )
         return pb.ExplainSagaResponse(
             explanation=explain(saga, view),

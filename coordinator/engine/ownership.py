@@ -2,10 +2,11 @@
 
 The lease is a row that is renewed every third of its length and judged by the database's clock
 alone. While it is held, the instance claims unfinished sagas that nobody with a live lease owns:
-its own from before a restart, and those of instances that died. When it is lost, everything in
-memory is forgotten at once and a new epoch begins; what was decided is on disk, and whoever
-claims it goes on. Two processes under one INSTANCE_ID do not fence each other in turn: the newer
-one runs, and the other stands by, not ready and complaining, until the newer one is gone.
+its own from before a restart, those of instances that died, and parked ones whose time has come
+(`parking.py`). When it is lost, everything in memory is forgotten at once and a new epoch begins;
+what was decided is on disk, and whoever claims it goes on. Two processes under one INSTANCE_ID do
+not fence each other in turn: the newer one runs, and the other stands by, not ready and
+complaining, until the newer one is gone.
 
 Claims follow heartbeats: only an instance that has just heard from the database, and whose idea
 of time agrees with it (`database_time.py`), may judge that others are dead.
@@ -29,6 +30,7 @@ from coordinator.engine.definitions import Definitions
 from coordinator.engine.fence import Fence
 from coordinator.engine.inbox import Inbox
 from coordinator.engine.loader import Loader
+from coordinator.engine.parking import ParkingLot
 from coordinator.engine.ports import Ports
 from coordinator.engine.runner import Runner
 from coordinator.engine.suspects import Suspects
@@ -48,6 +50,9 @@ class OwnershipSettings:
     """How long after its last heartbeat others may take the sagas of a dead instance."""
     poll_ms: int = 250
     """How often the inbox is looked at when nobody says that it has changed."""
+    park_after_ms: int = 10_000
+    """A saga of which nothing is due for so long leaves memory meanwhile; by default a third of the
+    longest wait between two attempts."""
 
 
 class Ownership:
@@ -72,6 +77,7 @@ class Ownership:
         self._suspects = Suspects(ports, runner)
         self._loader = Loader(ports, runner, self._suspects, definitions=definitions)
         self._takeover = Takeover(ports, self._loader, self._suspects, room=room)
+        self._parking = ParkingLot(ports, runner, self._loader, after_ms=settings.park_after_ms)
         self._lease: Lease | None = None
         self._renewed = asyncio.Event()
         self.inbox = Inbox(
@@ -173,6 +179,7 @@ class Ownership:
                 await self._loader.fetch_astray(lease)
                 await self._takeover.run(lease, allowed=self._may_claim)
                 await self._suspects.acquit()
+                await self._parking.fill(lease)
             except JournalUnavailable:
                 log.debug("gather.journal_away")
             unrunnable = len(self._loader.unrunnable) + len(self._takeover.unreadable)

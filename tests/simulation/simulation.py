@@ -40,6 +40,8 @@ from tests.unit.engine.world import Counts
 from tests.virtual_time import VirtualLoop
 
 PATIENCE_SECONDS = 600.0
+PARK_AFTER_MS = 500
+"""So that nearly every saga that waits between two attempts is parked."""
 POISONED = 0.1
 """How many worlds have a saga that kills whoever runs it."""
 POISON_SECONDS = (0, 0.3)
@@ -75,7 +77,9 @@ class Instance:
             chance=world.chance.random,
         )
         settings = EngineSettings(
-            ownership=OwnershipSettings(instance_id=self.name, poll_ms=1_000),
+            ownership=OwnershipSettings(
+                instance_id=self.name, poll_ms=1_000, park_after_ms=PARK_AFTER_MS
+            ),
             max_calls=world.max_calls,
         )
         self.engine = Engine(settings, ports, definitions=world.operators.definitions)

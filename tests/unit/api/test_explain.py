@@ -48,6 +48,16 @@ def test_a_saga_whose_owner_is_gone_says_so() -> None:
     assert "attempt 1 waits for its answer." in text
 
 
+def test_a_parked_saga_says_until_when() -> None:
+    saga, now_ms = given("a").saga, given("a").saga.updated_ms
+    parked = View(
+        conditions={}, owner="", here="one", now_ms=now_ms, parked_until_ms=now_ms + 60_000
+    )
+    text = explain(saga, parked)
+    assert "It is parked, in nobody's memory; it goes on in 60 s, or when a verb" in text
+    assert "Nobody owns it" not in text
+
+
 def test_an_instance_that_does_not_run_the_saga_does_not_guess_what_its_call_waits_for() -> None:
     text = told(given("a"), conditions={"test.v1.A": SERVING}, here="two")
     assert "and attempt 1 waits for its answer, or to be sent: one knows." in text

@@ -1,0 +1,87 @@
+"""Sagas that wait long leave memory: they are parked in the journal until something is due.
+
+Parking one and taking it up again costs a few writes and a read, memory costs all the time; so a
+saga is parked when nothing of it is due for `after_ms`, looked at with every heartbeat. From then
+on it is nobody's. Whoever has room when its time has come claims it, as any saga that nobody runs,
+and so does one who is told of a verb for it. Only time frees a parked saga: what waits for room at
+its participant, or for a participant that is away, stays, for it may be its turn at any moment.
+
+A saga leaves memory before it is parked. One that is not parked after all, because a verb came in
+between, is still ours and is read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from coordinator.core.model import SagaState
+from coordinator.core.saga import Saga
+from coordinator.engine.live import Live
+from coordinator.engine.loader import Loader
+from coordinator.engine.ports import Ports
+from coordinator.engine.runner import Runner
+from coordinator.journal.base import JournalUnavailable, Lease, Parking
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE = 500
+
+
+class ParkingLot:
+    """Takes sagas out of memory that have nothing to do for at least `after_ms`."""
+
+    def __init__(self, ports: Ports, runner: Runner, loader: Loader, *, after_ms: int) -> None:
+        self._journal = ports.journal
+        self._clock = ports.clock
+        self._runner = runner
+        self._loader = loader
+        self._after_ms = after_ms
+
+    async def fill(self, lease: Lease) -> None:
+        """Park every saga that waits long.
+
+        Raises:
+            LeaseLost: the lease is not held any more, or it is not known what is parked.
+            JournalUnavailable: the store is away; what left memory is read again.
+        """
+        patient = [live for live in self._runner.sagas() if self._may_leave(live)]
+        for start in range(0, len(patient), _AT_ONCE):
+            async with self._loader.reading:  # nobody brings one back into memory meanwhile
+                await self._park(lease, patient[start : start + _AT_ONCE])
+
+    async def _park(self, lease: Lease, patient: Iterable[Live]) -> None:
+        leaving = [live for live in patient if self._may_leave(live)]
+        parkings = [self._parking(live) for live in leaving]
+        for live in leaving:
+            self._runner.forget(live)
+        try:
+            parked = await self._journal.park(lease, parkings)
+        except JournalUnavailable:
+            self._loader.astray.update(parking.saga_id for parking in parkings)
+            raise
+        self._loader.astray.update(_ids(parkings) - parked)
+        log.debug("sagas.parked", count=len(parked))
+
+    def _may_leave(self, live: Live) -> bool:
+        return (
+            bool(live.timers)
+            and live.idle
+            and next_due_ms(live.saga) >= self._clock.now_ms() + self._after_ms
+        )
+
+    def _parking(self, live: Live) -> Parking:
+        return Parking(live.saga.saga_id, live.saga.revision, next_due_ms(live.saga))
+
+
+def next_due_ms(saga: Saga) -> int:
+    """When something of a saga is due by itself; 0 when that may be at once."""
+    due_ms = [progress.due_ms for progress in saga.steps if progress.call is not None]
+    if saga.deadline_ms and saga.state is SagaState.RUNNING:
+        due_ms.append(saga.deadline_ms)
+    return min(due_ms, default=0)
+
+
+def _ids(parkings: Sequence[Parking]) -> frozenset[str]:
+    return frozenset(parking.saga_id for parking in parkings)
