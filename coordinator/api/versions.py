@@ -21,3 +21,11 @@ async def find_version(
     if version is None or version.name != name:
         raise definition_not_found(name, content_hash)
     return version
+
+
+def version_at_hand(
+    definitions: Definitions, name: str, content_hash: str
+) -> CompiledDefinition | None:
+    """Like `find_version`, without asking anybody; None when the store has to be asked."""
+    version = definitions.at_hand(name, content_hash)
+    return version if version is not None and version.name == name else None

@@ -6,7 +6,8 @@ Contract, for every implementation:
   checked against, which are stored with it. Neither a restart nor a load asks a participant.
 - `register` and `validate` compile against what the running participants serve at that moment, and
   refuse with everything that is wrong at once.
-- `newest` sees what any coordinator on the same store registered before it was called.
+- `newest` and `at_hand` see what any coordinator on the same store registered before they were
+  called: `register` answers only when nobody takes an older version for the newest any more.
 - What reads or writes the store raises `journal.base.JournalUnavailable` when it is away.
 """
 
@@ -126,6 +127,13 @@ class Definitions(Protocol):
 
         Raises:
             DefinitionRefused: it could not be registered.
+        """
+        ...
+
+    def at_hand(self, name: str, content_hash: str = "") -> CompiledDefinition | None:
+        """The version of this hash, or the newest of this name when it is empty, without asking.
+
+        None when the store has to be asked, by `load` or `newest`.
         """
         ...
 

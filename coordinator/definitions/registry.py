@@ -1,8 +1,10 @@
 """Registered definitions: compiled against running participants, kept in a store, found again.
 
 What StartSaga needs at every call is the newest version of a name, as of that moment: another
-coordinator may have registered one. So the store is asked every time, but by all callers that wait
-together once (see `sharing.py`), and what it answers is compiled once for each hash.
+coordinator may have registered one. What the store answers is good for a quarter of a second, and
+whoever makes another version the newest waits as long before saying so: from then on nobody starts
+a saga of the older one. The store is asked once by all callers that wait together (see
+`sharing.py`), and what it answers is compiled once for each hash.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ MAX_COMPILED = 64
 """Versions kept compiled; one of five steps takes about 1 MB."""
 MAX_LISTED = 500
 """Definitions whose types reflection knows."""
+GOOD_FOR_SECONDS = 0.25
+"""How long after the store was asked a version passes for the newest."""
 
 
 class Registry:
@@ -43,17 +47,22 @@ class Registry:
         self._compiled: OrderedDict[str, CompiledDefinition] = OrderedDict()
         self._compiling = asyncio.Lock()
         self._newest = Sharing(store.newest_definition)
+        self._told: dict[str, tuple[str, float]] = {}
+        """By name, the hash of the newest version, and until when that is good."""
 
     async def register(self, source: str) -> Registration:
         """See `base.Definitions`."""
         compilation = await self._compile(source)
         version = compilation.version
+        before = await self._store.newest_definition(version.name)
         stored, created = await self._store.save_definition(
             name=version.name,
             content_hash=version.hash,
             source=source,
             descriptors=version.descriptors,
         )
+        if before is not None and before.hash != stored.hash:
+            await asyncio.sleep(GOOD_FOR_SECONDS)
         return Registration(
             version=await self._of(stored), created=created, warnings=compilation.warnings
         )
@@ -62,10 +71,21 @@ class Registry:
         """See `base.Definitions`."""
         return (await self._compile(source)).warnings
 
+    def at_hand(self, name: str, content_hash: str = "") -> CompiledDefinition | None:
+        """See `base.Definitions`."""
+        if content_hash:
+            return self._cached(content_hash)
+        newest, until = self._told.get(name, ("", 0.0))
+        return self._cached(newest) if _now() < until else None
+
     async def newest(self, name: str) -> CompiledDefinition | None:
         """See `base.Definitions`."""
+        until = _now() + GOOD_FOR_SECONDS
         stored = await self._newest(name)
-        return None if stored is None else await self._of(stored)
+        if stored is None:
+            return None
+        self._told[name] = stored.hash, until
+        return await self._of(stored)
 
     async def load(self, content_hash: str) -> CompiledDefinition | None:
         """See `base.Definitions`."""
@@ -120,3 +140,8 @@ class Registry:
         if len(self._compiled) > MAX_COMPILED:
             self._compiled.popitem(last=False)
         return compiled
+
+
+def _now() -> float:
+    """A clock that never jumps, in seconds."""
+    return asyncio.get_running_loop().time()

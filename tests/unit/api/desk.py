@@ -94,6 +94,8 @@ class KnownDefinitions:
     versions: list[CompiledDefinition] = field(default_factory=list)
     refused: Sequence[DefinitionProblem] = ()
     away: bool = False
+    forgetful: bool = False
+    """Nothing is at hand: every version has to be asked for."""
     types: DescriptorPool = field(default_factory=DescriptorPool)
     """What participants' messages look like; our own process has no stubs of them."""
 
@@ -115,6 +117,12 @@ class KnownDefinitions:
         if self.refused:
             raise DefinitionRefused(self.refused)
         return (WARNING,)
+
+    def at_hand(self, name: str, content_hash: str = "") -> CompiledDefinition | None:
+        if self.away or self.forgetful:
+            return None
+        same = [v for v in self.versions if v.name == name and content_hash in ("", v.hash)]
+        return same[-1] if same else None
 
     async def newest(self, name: str) -> CompiledDefinition | None:
         return next((v for v in reversed(self._reach()) if v.name == name), None)

@@ -83,6 +83,14 @@ async def newest_hash(registry: Registry) -> str | None:
     return found.hash if found else None
 
 
+async def a_version_in(store: Store, source: str) -> StoredDefinition:
+    """What the store would have of a definition, before it has it."""
+    elsewhere = Store()
+    elsewhere.stored.update(store.stored)
+    version = (await Registry(elsewhere, Participants([MAKER])).register(source)).version
+    return elsewhere.stored[version.hash]
+
+
 NOBODY = Participants([DOWN])
 
 
@@ -171,6 +179,40 @@ async def test_what_another_coordinator_registered_is_the_newest_at_once() -> No
     assert await newest_hash(here) == first.hash
 
 
+async def test_what_was_asked_for_is_at_hand_for_a_while() -> None:
+    store = Store()
+    registry = Registry(store, Participants([MAKER]))
+    version = (await registry.register(definition())).version
+    assert registry.at_hand("make") is None
+    assert registry.at_hand("make", version.hash) is version
+    assert await registry.newest("make") is registry.at_hand("make") is version
+    while registry.at_hand("make") is not None:
+        await asyncio.sleep(0.01)
+    assert registry.at_hand("make", version.hash) is version
+    assert registry.at_hand("unheard-of") is None
+
+
+async def test_once_a_version_is_registered_nobody_has_an_older_one_at_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store()
+    here, there = (Registry(store, Participants([MAKER])) for _ in range(2))
+    old = (await there.register(definition())).version
+    save = store.save_definition
+
+    async def save_what_is_asked_for_just_before(
+        *, name: str, content_hash: str, source: str, descriptors: bytes
+    ) -> tuple[StoredDefinition, bool]:
+        assert await newest_hash(here) == old.hash
+        return await save(
+            name=name, content_hash=content_hash, source=source, descriptors=descriptors
+        )
+
+    monkeypatch.setattr(store, "save_definition", save_what_is_asked_for_just_before)
+    await there.register(definition(build="b: input.a"))
+    assert here.at_hand("make") is None
+
+
 async def test_what_is_not_there_is_none() -> None:
     registry = Registry(Store(), NOBODY)
     assert await registry.newest("make") is None
@@ -226,13 +268,15 @@ async def test_those_who_ask_together_are_answered_by_one_question() -> None:
     store = Store()
     registry = Registry(store, Participants([MAKER]))
     await registry.register(definition())
+    newer = await a_version_in(store, definition(build="b: input.a"))
+    store.asked.clear()
     store.answer.clear()
     first = asyncio.create_task(registry.newest("make"))
     while store.asked != ["make"]:
         await asyncio.sleep(0)
     waiting = [asyncio.create_task(registry.newest("make")) for _ in range(10)]
     waiting[0].cancel()
-    newer = (await registry.register(definition(build="b: input.a"))).version
+    store.stored[newer.hash] = newer
     store.answer.set()
     answers = await asyncio.gather(first, *waiting[1:])
     assert store.asked == ["make", "make"]
