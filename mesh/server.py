@@ -29,6 +29,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio
 from opentelemetry import trace
 
+from mesh import step_stream
 from mesh.border import MAX_REQUEST_BYTES, Behaviour, Border
 from mesh.effect_service import EffectService
 from mesh.effects import Effects
@@ -36,6 +37,7 @@ from mesh.errors import Rejected
 from mesh.health import Health, Probe
 from mesh.settings import ServiceSettings
 from mesh.step import SAGA_OUTCOME, GuardedStep, StepCall, StepMethod, methods_of
+from mesh.step_stream import StepStream
 from mesh.typed_grpc import Context, ServiceHandler
 from protos.mesh.v1 import mesh_pb2_grpc
 
@@ -74,7 +76,9 @@ class Server:
         reflection: Reflection = ReflectionServicer,
     ) -> None:
         self._settings = settings
-        self._border = Border(tracer_provider or trace.NoOpTracerProvider())
+        tracer_provider = tracer_provider or trace.NoOpTracerProvider()
+        self._border = Border(tracer_provider)
+        self._step_stream = StepStream(tracer_provider)
         self._health = Health(ready or {})
         self._reflection = reflection
         self._handlers: list[grpc.GenericRpcHandler[Any, Any]] = []
@@ -92,7 +96,11 @@ class Server:
         self._services += [handler.service_name() for handler in collector.handlers]
 
     def add_step(self, step: GuardedStep) -> None:
-        """Serve a step's Do and Compensate."""
+        """Serve a step's Do and Compensate, by themselves and on the stream of all steps."""
+        if step_stream.SERVICE not in self._services:
+            self._handlers.append(self._step_stream.handler())
+            self._services.append(step_stream.SERVICE)
+        self._step_stream.add(step)
         self._handlers.append(_step_handler(step))
         self._services.append(step.types.service.full_name)
 
@@ -139,6 +147,7 @@ class Server:
         self._health.drain()
         await asyncio.sleep(0)  # who watches the health is told before the streams end
         self._border.drain()
+        self._step_stream.drain()
         grace_seconds = self._settings.shutdown_grace_seconds
         await asyncio.sleep(min(_FAREWELL_SECONDS, grace_seconds))
         await self._server.stop(grace_seconds)

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -40,6 +41,9 @@ _FAULTS = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
+
+_ODD_DIGITS = frozenset("13579bdf")
+"""The last digit of a traceparent whose sampled bit is set."""
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -75,6 +79,16 @@ def server_span(tracer: trace.Tracer, method: str, metadata: Metadata) -> Iterat
         set_status_on_exception=False,
     ) as span:
         yield span
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Whether the caller records this trace; empty means that there is none."""
+    return traceparent[54:55] in _ODD_DIGITS
+
+
+def remote_span(traceparent: str) -> trace.Span:
+    """The caller's span, for its ids alone; invalid when there is none."""
+    return trace.get_current_span(_PROPAGATOR.extract({"traceparent": traceparent}, Context()))
 
 
 def mark(span: trace.Span, code: grpc.StatusCode) -> None:

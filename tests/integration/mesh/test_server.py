@@ -195,6 +195,7 @@ async def test_every_service_is_found_by_reflection(channel: grpc.aio.Channel) -
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
         "inventory.v1.ReserveStock",
+        "mesh.v1.StepStream",
         "saga.v1.SagaService",
     }
 
