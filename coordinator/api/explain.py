@@ -82,9 +82,7 @@ def _ownership(view: View) -> str:
         return f"Its owner is {view.owner}."
     if view.parked_until_ms:
         due = _when(view.parked_until_ms, view.now_ms)
-        return (
-            f"It is parked, in nobody's memory, and goes on {due}, or when a verb is asked of it."
-        )
+        return f"It is parked, in nobody's memory; it goes on {due}, or when a verb is asked of it."
     return "Nobody owns it now: its last owner's lease is over, and another will claim it."
 
 

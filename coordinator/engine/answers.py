@@ -70,3 +70,9 @@ def _failed(saga: Saga, call: Call, answer: Failed, *, now_ms: int, chance: floa
 def policy_of(step: Step, direction: Direction) -> RetryPolicy:
     """The retry policy of one direction of a step."""
     return step.retry if direction is Direction.DO else step.compensation_retry
+
+
+def due_ms(saga: Saga, call: Call, now_ms: int) -> int:
+    """When a call is due; soon also when the clock was set back since that was written."""
+    policy = policy_of(step_of(saga, call.step), call.direction)
+    return min(call.due_ms, now_ms + retry.longest_wait_ms(policy))

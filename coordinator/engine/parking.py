@@ -6,6 +6,8 @@ on it is nobody's. Whoever has room when its time has come claims it, as any sag
 and so does one who is told of a verb for it. Only time frees a parked saga: what waits for room at
 its participant, or for a participant that is away, stays, for it may be its turn at any moment.
 
+It is back in memory some time before it is due, so that what is due happens on time.
+
 A saga leaves memory before it is parked. One that is not parked after all, because a verb came in
 between, is still ours and is read again.
 """
@@ -18,6 +20,7 @@ import structlog
 
 from coordinator.core.model import SagaState
 from coordinator.core.saga import Saga
+from coordinator.engine.answers import due_ms
 from coordinator.engine.live import Live
 from coordinator.engine.loader import Loader
 from coordinator.engine.ports import Ports
@@ -38,6 +41,7 @@ class ParkingLot:
         self._runner = runner
         self._loader = loader
         self._after_ms = after_ms
+        self._headstart_ms = after_ms // 5
 
     async def fill(self, lease: Lease) -> None:
         """Park every saga that waits long.
@@ -65,22 +69,28 @@ class ParkingLot:
         log.debug("sagas.parked", count=len(parked))
 
     def _may_leave(self, live: Live) -> bool:
-        return (
-            bool(live.timers)
-            and live.idle
-            and next_due_ms(live.saga) >= self._clock.now_ms() + self._after_ms
-        )
+        now_ms = self._clock.now_ms()
+        waits = bool(live.timers) and live.idle
+        return waits and next_due_ms(live.saga, now_ms) >= now_ms + self._after_ms
 
     def _parking(self, live: Live) -> Parking:
-        return Parking(live.saga.saga_id, live.saga.revision, next_due_ms(live.saga))
+        due_ms = next_due_ms(live.saga, self._clock.now_ms())
+        return Parking(live.saga.saga_id, live.saga.revision, due_ms - self._headstart_ms)
 
 
-def next_due_ms(saga: Saga) -> int:
-    """When something of a saga is due by itself; 0 when that may be at once."""
-    due_ms = [progress.due_ms for progress in saga.steps if progress.call is not None]
+def next_due_ms(saga: Saga, now_ms: int) -> int:
+    """When something of a saga is due by itself; 0 when that may be at once.
+
+    Also 0 when the clock was set back since an attempt was scheduled: the saga has to wait here,
+    by a timer, for the time that is written would come much too late.
+    """
+    calls = [progress.call for progress in saga.steps if progress.call is not None]
+    if any(call.due_ms != due_ms(saga, call, now_ms) for call in calls):
+        return 0
+    dues_ms = [call.due_ms for call in calls]
     if saga.deadline_ms and saga.state is SagaState.RUNNING:
-        due_ms.append(saga.deadline_ms)
-    return min(due_ms, default=0)
+        dues_ms.append(saga.deadline_ms)
+    return min(dues_ms, default=0)
 
 
 def _ids(parkings: Sequence[Parking]) -> frozenset[str]:

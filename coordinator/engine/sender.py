@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from coordinator.core import retry
 from coordinator.core.commands import Call
 from coordinator.core.model import Direction
 from coordinator.core.saga import Saga, progress_of, step_of
-from coordinator.engine.answers import policy_of
+from coordinator.engine.answers import due_ms
 from coordinator.engine.fence import Fence
 from coordinator.engine.gate import Gate
 from coordinator.engine.gates import Gates
@@ -63,16 +62,11 @@ class Sender:
         for call in calls:
             if (older := live.timers.pop(call.step, None)) is not None:
                 older.cancel()  # what was decided before for this step is called off
-            due_ms = self._due_ms(live.saga, call)
-            if due_ms > self._clock.now_ms():
-                live.timers[call.step] = self._clock.call_at(due_ms, partial(self._due, live, call))
+            now_ms = self._clock.now_ms()
+            if (due := due_ms(live.saga, call, now_ms)) > now_ms:
+                live.timers[call.step] = self._clock.call_at(due, partial(self._due, live, call))
             else:
                 self._send(live, call)
-
-    def _due_ms(self, saga: Saga, call: Call) -> int:
-        """When it is due; soon also when the clock was set back since that was written."""
-        policy = policy_of(step_of(saga, call.step), call.direction)
-        return min(call.due_ms, self._clock.now_ms() + retry.longest_wait_ms(policy))
 
     def _due(self, live: Live, call: Call) -> None:
         live.timers.pop(call.step, None)

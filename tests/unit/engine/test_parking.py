@@ -53,7 +53,7 @@ async def test_a_saga_that_waits_long_leaves_memory_and_comes_back_in_time(world
     due_ms = (await world.saga()).steps[0].due_ms
     assert due_ms - world.now_ms() > PARK_AFTER_MS
     await one.answer("DO a 2")
-    assert due_ms <= world.now_ms() <= due_ms + 2_000 * HEARTBEAT_SECONDS
+    assert due_ms <= world.now_ms() <= due_ms + 20
     await world.until(SagaState.COMPLETED)
 
 

@@ -210,7 +210,12 @@ async def test_without_acquittal_a_saga_that_merely_waits_would_be_convicted(
     async def acquit(self: MemoryJournal, lease: Lease, saga_ids: Sequence[str]) -> None:
         """Forget to."""
 
+    async def park(self: MemoryJournal, lease: Lease, parkings: object) -> frozenset[str]:
+        """Park none: that would acquit it too."""
+        return frozenset()
+
     monkeypatch.setattr(MemoryJournal, "acquit", acquit)
+    monkeypatch.setattr(MemoryJournal, "park", park)
     one = await waiting_saga(world)
     for _ in range(MANY_LIVES):
         await one.kill()
