@@ -16,12 +16,11 @@ suspect or every verb, and "not decided" instead of "PENDING", of which there is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
 
+from msgspec import Struct, json
 from psycopg import AsyncConnection
 
 from coordinator.journal.base import Append, Lease
@@ -37,6 +36,7 @@ from coordinator.journal.packing import (
     pack_bytes,
     pack_integer,
     pack_jsonb,
+    pack_name,
     pack_text,
     pack_time,
 )
@@ -143,7 +143,7 @@ _START: Mapping[str, type[PackedArray]] = {
 _VERB: Mapping[str, type[PackedArray]] = {"accepting_ids": TextArray, "verb_ids": TextArray}
 
 
-class Packed(NamedTuple):
+class Packed(Struct, frozen=True, kw_only=True, gc=False):
     """One append, ready to be a place in each of the statement's arrays."""
 
     saga_id: str
@@ -172,13 +172,13 @@ def pack(append: Append, row: Row) -> Packed:
         struct.error, ValueError: PostgreSQL has no place for it.
     """
     saga_id = pack_text(row.saga_id)
-    state = pack_text(append.saga.state.value) if append.state_changed else NULL
+    state = pack_name(append.saga.state.value) if append.state_changed else NULL
     event = (
         saga_id,
         pack_integer(row.revision),
         pack_time(row.time_ms),
-        pack_text(row.kind),
-        pack_text(row.step),
+        pack_name(row.kind),
+        pack_name(row.step),
         pack_integer(row.attempt),
         pack_bytes(row.payload),
         pack_bytes(row.commands),
@@ -198,10 +198,10 @@ def _pack_start(append: Append, event: tuple[bytes, ...]) -> tuple[bytes, ...]:
     definition = append.saga.definition
     return (
         saga_id,
-        pack_text(definition.name),
-        pack_text(definition.hash),
-        pack_jsonb(json.dumps(clean_keys(append.saga.keys))),
-        pack_text(append.saga.state.value),
+        pack_name(definition.name),
+        pack_name(definition.hash),
+        pack_jsonb(json.encode(clean_keys(append.saga.keys))),
+        pack_name(append.saga.state.value),
         time,
     )
 

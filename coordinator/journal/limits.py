@@ -15,10 +15,8 @@ MAX_REVISION = 2**31 - 1
 
 def storable_text(*texts: str) -> bool:
     """Whether PostgreSQL can hold these texts as they are: no NUL, no half of a surrogate pair."""
-    return all(
-        "\0" not in text and (text.isascii() or text == text.encode(errors="replace").decode())
-        for text in texts
-    )
+    text = "".join(texts)
+    return "\0" not in text and (text.isascii() or text == text.encode(errors="replace").decode())
 
 
 def storable_time(time_ms: int) -> bool:

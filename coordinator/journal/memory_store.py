@@ -266,7 +266,7 @@ class MemoryStore:
     def damage(self, saga_id: str) -> None:
         """Make the newest event of a saga one that no version can read."""
         rows = self._sagas[saga_id].rows
-        rows[-1] = rows[-1]._replace(payload=b"\xff")
+        rows[-1] = replace(rows[-1], payload=b"\xff")
 
     # --- verbs ----------------------------------------------------------------
 

@@ -9,6 +9,7 @@ An element is its length, as four bytes big-endian, and its value; NULL has the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from struct import Struct
 from typing import ClassVar, Self
 
@@ -35,7 +36,14 @@ def pack_bytes(value: bytes) -> bytes:
 
 def pack_text(value: str) -> bytes:
     """An element of `text[]`."""
-    return pack_bytes(value.encode())
+    data = value.encode()
+    return _LENGTH.pack(len(data)) + data
+
+
+@lru_cache(maxsize=4_096)
+def pack_name(value: str) -> bytes:
+    """An element of `text[]` that is in many rows: of a kind, a state, a step, a definition."""
+    return pack_text(value)
 
 
 def pack_integer(value: int) -> bytes:
@@ -48,10 +56,9 @@ def pack_time(time_ms: int) -> bytes:
     return _BIGINT.pack(8, (time_ms - _POSTGRES_EPOCH_MS) * 1_000)
 
 
-def pack_jsonb(value: str) -> bytes:
+def pack_jsonb(value: bytes) -> bytes:
     """An element of `jsonb[]`, from JSON."""
-    data = value.encode()
-    return _JSONB.pack(len(data) + 1, _JSONB_VERSION) + data
+    return _JSONB.pack(len(value) + 1, _JSONB_VERSION) + value
 
 
 class PackedArray(bytes):

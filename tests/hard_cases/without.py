@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 from google.protobuf.message import Message
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.core import retry
@@ -163,7 +164,7 @@ def compare_and_set(patch: pytest.MonkeyPatch) -> None:
     ) -> AppendError | None:
         saga = self._sagas.get(row.saga_id)
         revision = (len(saga.rows) if saga else 0) + 1
-        return honest(self, lease, append, row._replace(revision=revision))
+        return honest(self, lease, append, replace(row, revision=revision))
 
     patch.setattr(MemoryStore, "write", behind)
 

@@ -381,8 +381,9 @@ def test_a_history_that_does_not_begin_with_a_start_is_refused() -> None:
         saga.replayed()
 
 
-def test_the_compensation_message_is_the_one_protobuf_would_write() -> None:
-    request = ReserveStockRequest(order_id="x" * 300)
+@pytest.mark.parametrize("size", [0, 1, 124, 125, 126, 127, 128, 16_380, 16_381, 70_000])
+def test_the_compensation_message_is_the_one_protobuf_would_write(size: int) -> None:
+    request = ReserveStockRequest(order_id="x" * size)
     response = ReserveStockResponse(reservation_id="r-1")
     for told in (response, None):
         expected = ReserveStockCompensation(request=request, response=told)

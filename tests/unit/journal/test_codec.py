@@ -26,6 +26,7 @@ from coordinator.core.model import Direction, Failure, FailureKind
 from coordinator.journal.base import Append, UnreadableHistory, Unwritable
 from coordinator.journal.codec import KINDS, Row, clean, decode, encode
 from coordinator.journal.limits import MAX_TIME_MS
+from protos.journal.v1 import journal_pb2 as pb
 from tests.builders import definition
 
 _STORY = start("saga-1", definition("a"), Started(time_ms=1_000, input_bytes=b"in")).saga
@@ -98,6 +99,16 @@ def test_what_is_encoded_is_decoded(event: Event, commands: tuple[Call, ...]) ->
     assert (entry.revision, entry.event, entry.commands) == (1, event, commands)
 
 
+@given(events(texts), st.lists(calls, max_size=3).map(tuple))
+def test_what_is_framed_by_hand_is_what_protobuf_writes(
+    event: Event, commands: tuple[Call, ...]
+) -> None:
+    row = encode(_append(event, commands))
+    payload, calls = pb.Event.FromString(row.payload), pb.Commands.FromString(row.commands)
+    assert row.payload == payload.SerializeToString(deterministic=True)
+    assert row.commands == calls.SerializeToString()
+
+
 def test_every_kind_of_event_has_a_name_of_its_own() -> None:
     assert set(KINDS) == set(get_args(Event))
     assert len(set(KINDS.values())) == len(KINDS)
@@ -155,12 +166,12 @@ def test_a_number_too_large_for_its_field_is_refused() -> None:
 def test_a_row_of_a_newer_version_is_unreadable() -> None:
     row = encode(_append(StepCompensated(time_ms=1, step="a", attempt=1)))
     with pytest.raises(UnreadableHistory):
-        decode(row._replace(kind="STEP_DREAMT"))
+        decode(replace(row, kind="STEP_DREAMT"))
 
 
 def test_a_damaged_row_is_unreadable() -> None:
     row = encode(_append(StepCompensated(time_ms=1, step="a", attempt=1)))
     with pytest.raises(UnreadableHistory):
-        decode(row._replace(payload=b"\xff"))
+        decode(replace(row, payload=b"\xff"))
     with pytest.raises(UnreadableHistory):
-        decode(row._replace(kind="STUCK"))
+        decode(replace(row, kind="STUCK"))
