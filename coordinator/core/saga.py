@@ -94,8 +94,9 @@ def with_progress(saga: Saga, step: str, progress: StepProgress) -> Saga:
 
 def next_to_do(saga: Saga) -> int:
     """Place of the first step that is not DONE; the number of steps when all are."""
+    done = StepState.DONE
     for place, progress in enumerate(saga.steps):
-        if progress.state is not StepState.DONE:
+        if progress.state is not done:
             return place
     return len(saga.steps)
 
