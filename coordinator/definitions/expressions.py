@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_optional
@@ -50,6 +51,11 @@ class Expression:
             if message is not None and name in self.checked.identifiers
         }
 
+    @property
+    def constant(self) -> bool:
+        """Whether it gives the same for every saga, because it reads nothing of any."""
+        return not self._reads
+
     def message(self, values: Mapping[str, bytes]) -> Message:
         """The message that it gives for these serialised values of its names.
 
@@ -80,7 +86,7 @@ class Expression:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RequestBuilder:
     """Builds the bytes of a Do request: `core.model.RequestBuilder`."""
 
@@ -92,7 +98,16 @@ class RequestBuilder:
         Raises:
             RequestNotBuildable: the expression fails on this data, or gives over 1 MiB.
         """
-        message = self.expression.message({**responses, "input": input_bytes})
+        if self.expression.constant:
+            return self._constant
+        return self._build({**responses, "input": input_bytes})
+
+    @cached_property
+    def _constant(self) -> bytes:
+        return self._build({})
+
+    def _build(self, values: Mapping[str, bytes]) -> bytes:
+        message = self.expression.message(values)
         request = message.SerializeToString(deterministic=True)
         if len(request) > MAX_REQUEST_BYTES:
             raise RequestNotBuildable(f"the request has {len(request)} bytes; at most 1 MiB")

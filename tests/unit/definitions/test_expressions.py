@@ -127,6 +127,11 @@ def test_endless_work_is_stopped() -> None:
         make(f"t.v1.MakeRequest{{number: {nested}.size()}}").build(b"", NOTHING)
 
 
+def test_a_request_that_reads_nothing_is_built_once_for_all_sagas() -> None:
+    built = make("t.v1.MakeRequest{text: 'same'}").build
+    assert built(text_input("one"), NOTHING) is built(text_input("other"), {"before": b"x"})
+
+
 def test_only_what_an_expression_reads_is_parsed() -> None:
     unreadable = b"\xff"
     assert make("t.v1.MakeRequest{text: input.text}").build(b"", {"before": unreadable}) == b""
