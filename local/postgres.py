@@ -11,6 +11,7 @@ import asyncio
 import signal
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -28,17 +29,28 @@ with warnings.catch_warnings():
 
 
 class Postgres(Process):
-    """One server with its data in `folder`/data and its log beside it; superuser `postgres`."""
+    """One server with its data in `folder`/data and its log beside it; superuser `postgres`.
+
+    Args:
+        folder: where its data and its log go.
+        port: where it listens.
+        settings: such as {"max_connections": 500}, over those that it has by default.
+    """
 
     stop_signal = signal.SIGINT  # "fast": SIGTERM would wait for every client to go
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(
+        self, folder: Path, port: int, *, settings: Mapping[str, str | int] | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._wheel = get_server(folder.resolve() / "data", start=False)
         self._port = port
         super().__init__(
             "postgres",
-            [str(self._wheel.bin_path / "postgres"), *_options(self._wheel.pgdata, port)],
+            [
+                str(self._wheel.bin_path / "postgres"),
+                *_options(self._wheel.pgdata, port, settings or {}),
+            ],
             log=folder / "postgres.log",
             ready=self._answers,
             user=self._wheel.system_user,
@@ -90,7 +102,7 @@ async def create_database(dsn: str, name: str) -> None:
             await connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
-def _options(data: Path, port: int) -> list[str]:
+def _options(data: Path, port: int, more: Mapping[str, str | int]) -> list[str]:
     settings = {
         "listen_addresses": HOST,
         "port": port,
@@ -100,4 +112,4 @@ def _options(data: Path, port: int) -> list[str]:
     }
     if sys.platform == "linux":  # one call instead of one for each file: seconds after a kill
         settings["recovery_init_sync_method"] = "syncfs"
-    return ["-D", str(data), *(f"--{key}={value}" for key, value in settings.items())]
+    return ["-D", str(data), *(f"--{key}={value}" for key, value in {**settings, **more}.items())]
