@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from coordinator.core.model import SagaState
 from coordinator.core.saga import Saga
 from coordinator.engine.gate import Condition
 from coordinator.engine.ports import NewSaga
@@ -37,12 +38,14 @@ class Sagas(Protocol):
         """
         ...
 
-    def when_ended(self, saga_id: str, ended: Callable[[Saga | None], None]) -> Callable[[], None]:
+    def when_ended(
+        self, saga_id: str, ended: Callable[[Saga | SagaState], None]
+    ) -> Callable[[], None]:
         """Let `ended` hear once when a saga is final or STUCK, wherever it runs.
 
-        It is given the saga if it ended here, at once; None, soon, if another instance brought it
-        there: read it then. What is returned calls this off. A saga that has ended before it was
-        asked for counts as well.
+        It is given the saga if it ended here, at once; its state, soon, if another instance brought
+        it there. What is returned calls this off. A saga that has ended before it was asked for
+        counts as well.
         """
         ...
 

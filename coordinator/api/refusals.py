@@ -45,6 +45,16 @@ RPCS = {
     VerbKind.ABANDON: "AbandonSaga",
 }
 
+_TRANSLATED = (
+    JournalUnavailable,
+    RevisionConflict,
+    Draining,
+    EngineOverloaded,
+    InputRefused,
+    RequestNotBuildable,
+    DefinitionRefused,
+    UnreadableHistory,
+)
 _ROOM_FOR_PROBLEMS = 2_400
 """Bytes of violations that surely fit into the details of an answer."""
 
@@ -82,37 +92,37 @@ def translated() -> Iterator[None]:
     """Turn what journal, engine and definitions refuse with into what a client understands."""
     try:
         yield
-    except JournalBusy:
-        raise Overloaded(
-            "JOURNAL_BUSY",
-            "every session for reading the coordinator's database is taken; ask later",
-        ) from None
-    except JournalUnavailable:
-        raise Retry(
-            "JOURNAL_UNAVAILABLE", "the coordinator's database is away; asking again is safe"
-        ) from None
-    except RevisionConflict:
-        raise Retry("SAGA_CONTENDED", "the saga is being started elsewhere; ask again") from None
-    except Draining:
-        raise Retry("DRAINING", "this coordinator is shutting down; ask again") from None
-    except EngineOverloaded as error:
-        raise Overloaded("OVERLOADED", str(error), retry_after_ms=error.retry_after_ms) from None
-    except InputRefused as error:
-        raise InvalidRequest(
-            [FieldViolation("input", error.message)], reason=error.reason
-        ) from None
-    except RequestNotBuildable as error:
-        raise InvalidRequest(
-            [FieldViolation("input", str(error))], reason="REQUEST_NOT_BUILDABLE"
-        ) from None
-    except DefinitionRefused as error:
-        raise DefinitionNotRunnable(
-            "DEFINITION_NOT_RUNNABLE", f"stored by another release: {error.problems[0].message}"
-        ) from None
-    except UnreadableHistory as error:
-        raise HistoryNotReadable(
-            "HISTORY_NOT_READABLE", f"stored by a newer release, or damaged: {error}"
-        ) from None
+    except _TRANSLATED as error:
+        raise in_words(error) from None
+
+
+def in_words(error: Exception) -> Exception:
+    """What a client understands of an error; the error itself when nobody is meant to."""
+    match error:
+        case JournalBusy():
+            words = "every session for reading the coordinator's database is taken; ask later"
+            error = Overloaded("JOURNAL_BUSY", words)
+        case JournalUnavailable():
+            words = "the coordinator's database is away; asking again is safe"
+            error = Retry("JOURNAL_UNAVAILABLE", words)
+        case RevisionConflict():
+            error = Retry("SAGA_CONTENDED", "the saga is being started elsewhere; ask again")
+        case Draining():
+            error = Retry("DRAINING", "this coordinator is shutting down; ask again")
+        case EngineOverloaded():
+            error = Overloaded("OVERLOADED", str(error), retry_after_ms=error.retry_after_ms)
+        case InputRefused():
+            error = InvalidRequest([FieldViolation("input", error.message)], reason=error.reason)
+        case RequestNotBuildable():
+            violation = FieldViolation("input", str(error))
+            error = InvalidRequest([violation], reason="REQUEST_NOT_BUILDABLE")
+        case DefinitionRefused():
+            words = f"stored by another release: {error.problems[0].message}"
+            error = DefinitionNotRunnable("DEFINITION_NOT_RUNNABLE", words)
+        case UnreadableHistory():
+            words = f"stored by a newer release, or damaged: {error}"
+            error = HistoryNotReadable("HISTORY_NOT_READABLE", words)
+    return error
 
 
 def saga_not_found(saga_id: str) -> NotFound:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from itertools import islice
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ from coordinator.api.convert import (
     saga_message,
     state_of,
 )
+from coordinator.api.ends import Ends
 from coordinator.api.explain import View, explain, explain_unreadable, waits_for
 from coordinator.api.ports import Sagas
 from coordinator.api.reconcile import reconcile
@@ -29,6 +30,7 @@ from coordinator.api.refusals import (
     translated,
 )
 from coordinator.api.start import Starts
+from coordinator.api.start_sagas import StartStreams
 from coordinator.api.steer import Batches
 from coordinator.api.stored import LoadedSaga, StoredSagas
 from coordinator.api.verbs import Verbs
@@ -44,7 +46,7 @@ from protos.saga.v1 import saga_pb2 as pb
 from protos.saga.v1 import saga_pb2_grpc
 
 MAX_PATIENCE_SECONDS = 30.0
-"""How long a verb waits for the saga's owner when the client sets no deadline."""
+"""How long an answer is waited for when the client sets no deadline; for a verb never longer."""
 _TIME_TO_ANSWER_SECONDS = 0.2
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -68,9 +70,19 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         self._new_id = new_id
         self._stored = StoredSagas(reader, definitions, sagas)
         self._starts = Starts(sagas, definitions, self._stored, new_id=new_id)
+        self._ends = Ends(sagas, self._stored)
+        self._start_streams = StartStreams(self._starts, sagas)
         self._verbs = Verbs(sagas, reader, self._stored)
         self._batches = Batches(reader, self._verbs)
         self._reconciler = reconciler
+
+    def drain(self) -> None:
+        """Let no client wait for the end of a saga any longer, and end the streams that start some.
+
+        Each is told what is on disk.
+        """
+        self._ends.drain()
+        self._start_streams.drain()
 
     def _message(self, loaded: LoadedSaga) -> pb.Saga:
         return saga_message(loaded.saga, loaded.version.input_type, now_ms=self._now_ms())
@@ -81,7 +93,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
     async def StartSaga(
         self, request: pb.StartSagaRequest, context: Context
     ) -> pb.StartSagaResponse:
-        """Start a saga, or find the one that the same request has started.
+        """Start a saga, or find the one that the same request has started, and wait if asked.
 
         Raises:
             InvalidRequest: with every field that is wrong; nothing was written.
@@ -92,7 +104,16 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         refuse_if_any(validate.start_violations(request))
         with translated():
             loaded = await self._starts.start(request, _traceparent())
+            if request.wait:
+                loaded = await self._ends.wait(loaded, _seconds_left(context))
         return pb.StartSagaResponse(saga=self._message(loaded))
+
+    @override
+    async def StartSagas(
+        self, requests: AsyncIterator[pb.StartSagasRequest], context: Context
+    ) -> None:
+        """Start many sagas over one stream; see `start_sagas`."""
+        await self._start_streams.serve(requests, context.write, _traceparent())
 
     # --- look -----------------------------------------------------------------
 
@@ -301,10 +322,13 @@ def _traceparent() -> str:
 
 
 def _patience(context: Context) -> float:
+    return min(_seconds_left(context), MAX_PATIENCE_SECONDS)
+
+
+def _seconds_left(context: Context) -> float:
+    """How long the answer may be waited for."""
     left = context.time_remaining()
-    if left is None:
-        return MAX_PATIENCE_SECONDS
-    return min(left - _TIME_TO_ANSWER_SECONDS, MAX_PATIENCE_SECONDS)
+    return MAX_PATIENCE_SECONDS if left is None else left - _TIME_TO_ANSWER_SECONDS
 
 
 def _client(context: Context) -> str:

@@ -17,6 +17,8 @@ from mesh.validation import text_violations
 from protos.saga.v1 import saga_pb2 as pb
 
 MAX_INPUT_BYTES = 256 * 1024
+MAX_SAGAS = 1_000
+"""In one message of StartSagas."""
 MAX_SOURCE_BYTES = 256 * 1024
 MAX_REASON = 1_024
 MAX_KEY = 1_024
@@ -44,6 +46,19 @@ def start_violations(request: pb.StartSagaRequest) -> Iterator[FieldViolation]:
         yield FieldViolation("input", "must be set, to the input that the definition takes")
     elif len(request.input.value) > MAX_INPUT_BYTES:
         yield FieldViolation("input", f"must have at most {MAX_INPUT_BYTES} bytes")
+
+
+def start_many_violations(request: pb.StartSagasRequest) -> Iterator[FieldViolation]:
+    """What keeps a message of StartSagas from being looked at."""
+    if len(request.sagas) > MAX_SAGAS:
+        yield FieldViolation("sagas", f"must be at most {MAX_SAGAS} in one message")
+
+
+def start_one_of_many_violations(request: pb.StartSagaRequest) -> Iterator[FieldViolation]:
+    """As `start_violations`, for a saga that is reported by its id."""
+    if not request.saga_id:
+        yield from saga_id_violations(request.saga_id)
+    yield from start_violations(request)
 
 
 def saga_id_violations(saga_id: str) -> Iterator[FieldViolation]:

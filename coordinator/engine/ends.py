@@ -1,9 +1,9 @@
 """Who waits for a saga to end, and how they hear of it: once it is final or STUCK.
 
 What this instance ends is told at once, with the saga (`Ends.tell`). What ends elsewhere, or has
-ended before anybody asked, is found by one look at the journal for everybody who waits here for a
-saga that this instance does not run (`EndsElsewhere`), however many they are. Somebody who waits
-costs one small object: no task, no timer.
+ended before anybody asked, is told by its state alone; it is found by one look at the journal for
+everybody who waits here for a saga that this instance does not run (`EndsElsewhere`), however many
+they are. Somebody who waits costs one small object: no task, no timer.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from coordinator.core.model import SagaState
 from coordinator.core.saga import Saga
 from coordinator.journal.base import JournalUnavailable, Reader
+
+Ended: TypeAlias = Callable[[Saga | SagaState], None]
 
 _AT_ONCE = 10_000
 """Sagas that a journal can be asked about at once."""
@@ -24,7 +27,7 @@ _AT_ONCE = 10_000
 class _Waiter:
     ends: Ends
     saga_id: str
-    ended: Callable[[Saga | None], None] | None
+    ended: Ended | None
     """None once it is called off."""
 
     def call_off(self) -> None:
@@ -56,19 +59,19 @@ class Ends:
         """Return while there is somebody who waits."""
         await self._somebody.wait()
 
-    def wait(self, saga_id: str, ended: Callable[[Saga | None], None]) -> Callable[[], None]:
+    def wait(self, saga_id: str, ended: Ended) -> Callable[[], None]:
         """See `api.ports.Sagas.when_ended`."""
         waiter = _Waiter(self, saga_id, ended)
         self._waiting.setdefault(saga_id, []).append(waiter)
         self._somebody.set()
         return waiter.call_off
 
-    def tell(self, saga_id: str, saga: Saga | None) -> None:
-        """Say that a saga is final or STUCK; None when another instance has brought it there."""
+    def tell(self, saga_id: str, end: Saga | SagaState) -> None:
+        """Say that a saga is final or STUCK; by its state alone if it got there elsewhere."""
         for waiter in self._waiting.pop(saga_id, ()):
             ended, waiter.ended = waiter.ended, None
             if ended is not None:
-                ended(saga)
+                ended(end)
         self._rest()
 
     def forget(self, waiter: _Waiter) -> None:
@@ -108,4 +111,4 @@ class EndsElsewhere:
             standings = await self._reader.standings(saga_ids[start : start + _AT_ONCE])
             for saga_id, standing in standings.items():
                 if standing.state.final or standing.state is SagaState.STUCK:
-                    self._ends.tell(saga_id, None)
+                    self._ends.tell(saga_id, standing.state)

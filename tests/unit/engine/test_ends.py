@@ -44,16 +44,16 @@ async def ends(journal: Looked) -> AsyncIterator[Ends]:
     looking.cancel()
 
 
-def heard_of(ends: Ends, saga_id: str) -> list[Saga | None]:
+def heard_of(ends: Ends, saga_id: str) -> list[Saga | SagaState]:
     """What somebody hears who waits for a saga from now on."""
-    heard: list[Saga | None] = []
+    heard: list[Saga | SagaState] = []
     ends.wait(saga_id, heard.append)
     return heard
 
 
-async def ended(one: Coordinator, saga_id: str = "saga-1") -> Saga | None:
+async def ended(one: Coordinator, saga_id: str = "saga-1") -> Saga | SagaState:
     """Wait for an end, as long as it takes."""
-    future: asyncio.Future[Saga | None] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[Saga | SagaState] = asyncio.get_running_loop().create_future()
     one.engine.when_ended(saga_id, future.set_result)
     return await future
 
@@ -67,7 +67,7 @@ async def test_an_end_here_is_told_at_once_with_the_saga(world: World) -> None:
     waiting = asyncio.create_task(ended(one))
     await one.answer("DO a 1")
     saga = await waiting
-    assert saga is not None
+    assert isinstance(saga, Saga)
     assert saga.state is SagaState.COMPLETED
     assert len(one.engine.ends) == 0
 
@@ -85,8 +85,8 @@ async def test_every_way_to_end_is_an_end(world: World) -> None:
     await world.verb(one, VerbKind.RETRY)
     await one.answer("COMPENSATE a 4")
     undone = await waiting
-    assert stuck is not None
-    assert undone is not None
+    assert isinstance(stuck, Saga)
+    assert isinstance(undone, Saga)
     assert (stuck.state, undone.state) == (SagaState.STUCK, SagaState.COMPENSATED)
 
 
@@ -109,13 +109,13 @@ def test_who_is_called_off_by_another_who_hears_first_hears_nothing() -> None:
     heard: list[str] = []
     calls_off: list[Callable[[], None]] = []
 
-    def first(_: Saga | None) -> None:
+    def first(_: Saga | SagaState) -> None:
         heard.append("first")
         calls_off[0]()
 
     ends.wait("s1", first)
     calls_off.append(ends.wait("s1", lambda _: heard.append("second")))
-    ends.tell("s1", None)
+    ends.tell("s1", SagaState.COMPLETED)
     assert heard == ["first"]
 
 
@@ -140,7 +140,7 @@ async def test_an_end_elsewhere_is_found_soon(world: World) -> None:
     assert not waiting.done()
     await one.answer("DO a 1")
     async with asyncio.timeout(0.6):
-        assert await waiting is None
+        assert await waiting is SagaState.COMPLETED
     looking.cancel()
 
 
@@ -152,7 +152,7 @@ async def test_a_saga_that_another_instance_took_over_is_heard_of(world: World) 
     await one.sent("DO a 1")
     one.journal.cut()  # as if it were frozen: no heartbeat arrives
     await two.answer("DO a 1")
-    assert await waiting is None
+    assert await waiting is SagaState.COMPLETED
     looking.cancel()
 
 
@@ -162,7 +162,12 @@ async def test_what_has_ended_before_it_was_asked_for_is_an_end(
     journal.states = {"s1": SagaState.COMPENSATED, "s2": SagaState.STUCK, "s3": SagaState.RUNNING}
     heard = {name: heard_of(ends, name) for name in ("s1", "s2", "s3", "unknown")}
     await asyncio.sleep(1.2)
-    assert heard == {"s1": [None], "s2": [None], "s3": [], "unknown": []}
+    assert heard == {
+        "s1": [SagaState.COMPENSATED],
+        "s2": [SagaState.STUCK],
+        "s3": [],
+        "unknown": [],
+    }
 
 
 async def test_what_runs_here_is_not_looked_for(journal: Looked, ends: Ends) -> None:
@@ -190,7 +195,7 @@ async def test_who_waits_goes_on_waiting_while_the_journal_is_away(
     assert heard == []
     journal.away = False
     await asyncio.sleep(0.6)
-    assert heard == [None]
+    assert heard == [SagaState.COMPLETED]
 
 
 async def test_more_sagas_than_a_question_may_be_about_are_looked_at_in_parts(
@@ -200,4 +205,4 @@ async def test_more_sagas_than_a_question_may_be_about_are_looked_at_in_parts(
     heard = [heard_of(ends, f"s{number}") for number in range(10_001)]
     await asyncio.sleep(0.6)
     assert [len(asked) for asked in journal.looks] == [10_000, 1]
-    assert heard[-1] == [None]
+    assert heard[-1] == [SagaState.COMPLETED]
