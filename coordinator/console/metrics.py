@@ -55,26 +55,28 @@ class Metrics:
             registry=self.registry,
         )
 
-        self._begin_at_zero()
-
-    def _begin_at_zero(self) -> None:
-        """Without this an alert on an increase would miss the first of its kind."""
+        # What is counted often is looked up once. All begin at zero: an alert on an increase would
+        # miss the first of its kind otherwise.
         for excess in Excess:
             self._shed.labels(excess.value)
-        for state in SagaState:
-            if state.final or state is SagaState.STUCK:
-                self._ended.labels(state.value)
-        for direction in Direction:
-            for outcome in ("DONE", *(kind.value for kind in FailureKind)):
-                self._attempts.labels(direction.value, outcome)
+        self._count_end = {
+            state: self._ended.labels(state.value).inc
+            for state in SagaState
+            if state.final or state is SagaState.STUCK
+        }
+        self._count_attempt = {
+            (direction, outcome): self._attempts.labels(direction.value, outcome).inc
+            for direction in Direction
+            for outcome in ("DONE", *(kind.value for kind in FailureKind))
+        }
 
     def attempt(self, direction: Direction, outcome: str) -> None:
         """One answer: DONE, or the kind of failure."""
-        self._attempts.labels(direction.value, outcome).inc()
+        self._count_attempt[direction, outcome]()
 
     def ended(self, state: SagaState) -> None:
         """One saga reached a final state, or STUCK."""
-        self._ended.labels(state.value).inc()
+        self._count_end[state]()
 
     def shed(self, excess: Excess) -> None:
         """One saga was refused at the door."""

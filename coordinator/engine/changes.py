@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from coordinator.journal.base import JournalBusy, JournalUnavailable, Reader
 
@@ -23,12 +23,15 @@ _Waiter = asyncio.Future[None]
 class Changes:
     """Wakes those who wait for a newer revision of a saga.
 
-    The newest revision of the sagas that changed last is remembered, so that a change between
-    reading a saga and waiting for it is not missed.
+    The revisions of the sagas that ended last are remembered. So a change between reading a saga
+    and waiting for it is not missed, be the saga still here or not, and one that nobody waits for
+    costs a look-up.
     """
 
-    def __init__(self) -> None:
-        self._newest: OrderedDict[str, int] = OrderedDict()
+    def __init__(self, revision_here: Callable[[str], int]) -> None:
+        """`revision_here` tells the newest revision of a saga in memory; 0 for any other."""
+        self._revision_here = revision_here
+        self._ended: OrderedDict[str, int] = OrderedDict()
         self._waiting: defaultdict[str, dict[_Waiter, int]] = defaultdict(dict)
         """With the revision that each knows already."""
         self._somebody = asyncio.Event()
@@ -44,13 +47,16 @@ class Changes:
 
     def notify(self, saga_id: str, revision: int) -> None:
         """Say that a revision is on disk."""
-        self._newest[saga_id] = max(revision, self._newest.get(saga_id, 0))
-        self._newest.move_to_end(saga_id)
-        if len(self._newest) > _REMEMBERED:
-            self._newest.popitem(last=False)
-        for waiter, known in self._waiting.get(saga_id, {}).items():
-            if known < revision and not waiter.done():
-                waiter.set_result(None)
+        if saga_id in self._waiting:
+            for waiter, known in self._waiting[saga_id].items():
+                if known < revision and not waiter.done():
+                    waiter.set_result(None)
+
+    def remember(self, saga_id: str, revision: int) -> None:
+        """Say which revision a saga had when it left memory at its end."""
+        self._ended[saga_id] = revision
+        if len(self._ended) > _REMEMBERED:
+            self._ended.popitem(last=False)
 
     def lose_sight(self, why: str) -> None:
         """Say that nobody knows what happens to sagas: whoever waits hears JournalUnavailable."""
@@ -67,7 +73,7 @@ class Changes:
         Raises:
             JournalUnavailable: the journal went away meanwhile.
         """
-        if self._newest.get(saga_id, 0) > after_revision:
+        if max(self._revision_here(saga_id), self._ended.get(saga_id, 0)) > after_revision:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._waiting[saga_id][waiter] = after_revision

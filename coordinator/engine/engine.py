@@ -13,7 +13,7 @@ from coordinator.core.saga import Saga
 from coordinator.engine.admission import Admission, Limits
 from coordinator.engine.changes import Changes
 from coordinator.engine.definitions import Definitions
-from coordinator.engine.ends import Ends
+from coordinator.engine.ends import Ended, Ends
 from coordinator.engine.errors import Draining
 from coordinator.engine.fence import Fence
 from coordinator.engine.gate import Condition
@@ -49,7 +49,7 @@ class Engine:
     def __init__(self, settings: EngineSettings, ports: Ports, *, definitions: Definitions) -> None:
         self._settings = settings
         self._ports = ports
-        self._changes = Changes()
+        self._changes = Changes(self._revision)
         self._ends = Ends(self._runs)
         fence = Fence(ports.clock)
         self._gates = Gates(
@@ -80,6 +80,10 @@ class Engine:
             timeout_ms=settings.start_timeout_ms,
         )
         self._draining = False
+
+    def _revision(self, saga_id: str) -> int:
+        live = self._runner.get(saga_id)
+        return live.saga.revision if live else 0
 
     def _runs(self, saga_id: str) -> bool:
         return self._ownership.held and self._runner.get(saga_id) is not None
@@ -156,7 +160,7 @@ class Engine:
         """Who waits for sagas to end; it hears at once of those that this instance ends."""
         return self._ends
 
-    def when_ended(self, saga_id: str, ended: Callable[[Saga | None], None]) -> Callable[[], None]:
+    def when_ended(self, saga_id: str, ended: Ended) -> Callable[[], None]:
         """Let `ended` hear once when a saga is final or STUCK; see `api.ports.Sagas`."""
         return self._ends.wait(saga_id, ended)
 

@@ -1,10 +1,16 @@
-"""One saga in memory: its durable state, what is being written and what is in flight."""
+"""One saga in memory: its durable state, what is being written and what is in flight.
+
+There are many, and most have one call in flight and nothing else: what is seldom there is made when
+it is needed.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct
 
 from coordinator.core.commands import Call
 from coordinator.core.events import Event
@@ -15,8 +21,7 @@ from coordinator.engine.clock import Timer
 from coordinator.engine.gate import Waiting
 
 
-@dataclass(slots=True, kw_only=True)
-class Intent:
+class Intent(Struct, frozen=True):
     """An event that wants to happen, made when its turn comes from the saga as it is then."""
 
     make: Callable[[Live], Event]
@@ -28,7 +33,7 @@ class Intent:
     @classmethod
     def that(cls, event: Event) -> Intent:
         """An event that is known already."""
-        return cls(make=lambda _: event)
+        return cls(lambda _: event)
 
     def refuse(self, error: IllegalEvent) -> None:
         """It cannot happen; tell whoever asked for it."""
@@ -41,15 +46,15 @@ class Live:
     """One saga in memory. Only `saga` is durable; the rest is lost with the process, and may be."""
 
     saga: Saga
-    queue: deque[Intent] = field(default_factory=deque)
-    """Events that wait for their turn; one is written at a time."""
     writing: bool = False
-    in_flight: dict[str, Call] = field(default_factory=dict)
-    """Calls by step that were sent and whose answers have not had their turn."""
-    late: list[Call] = field(default_factory=list)
+    in_flight: tuple[Call, ...] = ()
+    """Calls that were sent and whose answers have not had their turn."""
+    late: tuple[Call, ...] = ()
     """Calls that came due while an event was being written."""
-    timers: dict[str, Timer] = field(default_factory=dict)
-    """Retries by step that are not due yet, and the saga's deadline."""
+    queue: deque[Intent] | None = None
+    """Events that wait for their turn; one is written at a time."""
+    timers: dict[str, Timer] | None = None
+    """Retries by step that are not due yet, calls that wait at a gate, and the saga's deadline."""
     halting: bool = False
     """It is about to be STUCK because something in the coordinator failed on it."""
     dropped: bool = False
@@ -63,21 +68,43 @@ class Live:
     @property
     def in_line(self) -> bool:
         """Whether a call of it waits for nothing but room at its participant."""
-        return any(isinstance(timer, Waiting) and timer.soon for timer in self.timers.values())
+        timers = self.timers.values() if self.timers else ()
+        return any(isinstance(timer, Waiting) and timer.soon for timer in timers)
 
     def awaited(self) -> frozenset[str]:
         """Steps whose Do is in flight."""
-        calls = self.in_flight.values()
-        return frozenset(call.step for call in calls if call.direction is Direction.DO)
+        return frozenset(call.step for call in self.in_flight if call.direction is Direction.DO)
+
+    def enqueue(self, intent: Intent) -> None:
+        """Let an event have its turn after those that wait already."""
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append(intent)
+
+    def enqueue_first(self, intent: Intent) -> None:
+        """Let an event have its turn before those that wait already."""
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.appendleft(intent)
+
+    def heard(self, call: Call) -> None:
+        """A call is not in flight any more."""
+        self.in_flight = tuple(other for other in self.in_flight if other is not call)
+
+    def set_timer(self, key: str, timer: Timer) -> None:
+        """Note what will happen by itself, by step."""
+        if self.timers is None:
+            self.timers = {}
+        self.timers[key] = timer
+
+    def forget_timer(self, key: str) -> Timer | None:
+        """It has happened, or is to be called off."""
+        return self.timers.pop(key, None) if self.timers else None
 
     def drop(self) -> None:
         """Forget it: nothing that comes back for it counts."""
         self.dropped = True
-        self.queue.clear()
-        self.cancel_timers()
-
-    def cancel_timers(self) -> None:
-        """Let nothing happen by itself any more."""
-        for timer in self.timers.values():
+        self.queue = None
+        for timer in self.timers.values() if self.timers else ():
             timer.cancel()
-        self.timers.clear()
+        self.timers = None

@@ -38,7 +38,7 @@ from coordinator.journal.base import (
     AppendError,
     Unwritable,
 )
-from coordinator.participants.base import Answer
+from coordinator.participants.base import Answer, Failed
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +83,7 @@ class Runner:
         self._changes = changes
         self._ends = ends
         self._lost = lost
+        self._log = log.bind()  # once: to look its configuration up costs more than a turn
         self._live: dict[str, Live] = {}
         self.term = 0
         """How often every saga was forgotten: what was begun in an earlier term is not ours."""
@@ -139,7 +140,10 @@ class Runner:
         """Let an event happen when its turn comes."""
         if live.dropped:
             return
-        live.queue.append(intent)
+        if live.writing:
+            live.enqueue(intent)
+            return
+        self._happen(live, intent)
         self._turn(live)
 
     def drop_all(self) -> None:
@@ -168,31 +172,34 @@ class Runner:
 
     def _watch_deadline(self, live: Live) -> None:
         if live.saga.deadline_ms and live.saga.state is SagaState.RUNNING:
-            live.timers[_DEADLINE] = self._clock.call_at(
-                live.saga.deadline_ms, partial(self._deadline_passed, live)
-            )
+            passed = partial(self._deadline_passed, live)
+            live.set_timer(_DEADLINE, self._clock.call_at(live.saga.deadline_ms, passed))
 
     # --- one turn -------------------------------------------------------------
 
     def _turn(self, live: Live) -> None:
+        """Let what waits have its turn, until an event is being written."""
         while live.queue and not live.writing:
-            intent = live.queue.popleft()
-            try:
-                event = intent.make(live)
-                decision = decide(live.saga, event)
-            except IllegalEvent as error:
-                log.debug("event.dropped", saga_id=live.saga.saga_id, why=str(error))
-                intent.refuse(error)
-                continue
-            except Exception:  # a bug that this saga has met; the others go on
-                log.exception("saga.bug", saga_id=live.saga.saga_id)
-                intent.refuse(IllegalEvent("the coordinator failed on it"))
-                self._halt_first(live, _BUG)
-                continue
-            self._write(live, event, decision, intent)
+            self._happen(live, live.queue.popleft())
+        if live.writing:
+            return
         self.settled.set()
         if live.idle and live.saga.state is SagaState.STUCK:
             self.forget(live)  # it was here for a verb alone
+
+    def _happen(self, live: Live, intent: Intent) -> None:
+        try:
+            event = intent.make(live)
+            decision = decide(live.saga, event)
+        except IllegalEvent as error:
+            log.debug("event.dropped", saga_id=live.saga.saga_id, why=str(error))
+            intent.refuse(error)
+        except Exception:  # a bug that this saga has met; the others go on
+            log.exception("saga.bug", saga_id=live.saga.saga_id)
+            intent.refuse(IllegalEvent("the coordinator failed on it"))
+            self._halt_first(live, _BUG)
+        else:
+            self._write(live, event, decision, intent)
 
     def _write(self, live: Live, event: Event, decision: Decision, intent: Intent) -> None:
         live.writing = True
@@ -224,21 +231,25 @@ class Runner:
         if resumed:
             self._watch_deadline(live)
         if decision.then is not None:
-            live.queue.appendleft(Intent.that(decision.then))
+            live.enqueue_first(Intent.that(decision.then))
         self._sender.act(live, decision.commands)
         self._changes.notify(live.saga.saga_id, live.saga.revision)
         if live.saga.state.final or live.saga.state is SagaState.STUCK:
             self._end(live)
         else:
+            self._go_on(live)
+
+    def _go_on(self, live: Live) -> None:
+        """An event was written, or cannot be: what has waited for that has its turn."""
+        if live.late:
             self._sender.act_late(live)
-            self._turn(live)
+        self._turn(live)
 
     def _not_written(self, live: Live, event: Event, intent: Intent, error: AppendError) -> None:
         saga_id = live.saga.saga_id
         if isinstance(error, Unwritable) and intent.verb_id:  # the saga itself is well
             intent.refuse(IllegalEvent("the journal's database refuses the data of this verb"))
-            self._sender.act_late(live)
-            self._turn(live)
+            self._go_on(live)
             return
         if isinstance(error, Unwritable) and not isinstance(event, Stuck):
             log.error("saga.event_not_storable", saga_id=saga_id, error=str(error))
@@ -256,42 +267,49 @@ class Runner:
             self._lost(live.saga.saga_id)
             return
         live.halting = True
-        live.queue.appendleft(Intent.that(self._stuck(failure)))
+        live.enqueue_first(Intent.that(self._stuck(failure)))
 
     def _stuck(self, failure: Failure) -> Stuck:
         return Stuck(time_ms=self._clock.now_ms(), failure=failure)
 
     def _end(self, live: Live) -> None:
-        state, why = live.saga.state, live.saga.stuck
-        who = {"saga_id": live.saga.saga_id, "trace_id": live.saga.traceparent[3:35]}
-        if state is SagaState.STUCK and why is not None:
-            log.warning("saga.stuck", **who, step=why.step, code=why.code, reason=why.reason)
-        else:
-            log.info("saga.ended", **who, state=state.value)
+        saga, state = live.saga, live.saga.state
+        self._tell_log(saga)
         self._ports.stats.ended(state)
         while live.queue and state.final:  # a verb may be legal when STUCK: it is taken again
             live.queue.popleft().refuse(IllegalEvent(f"the saga is {state.value}"))
         self.forget(live)
-        self._ends.tell(live.saga.saga_id, live.saga)
+        self._changes.remember(saga.saga_id, saga.revision)
+        self._ends.tell(saga.saga_id, saga)
+
+    def _tell_log(self, saga: Saga) -> None:
+        """What went well is no news, and there are thousands a second of it."""
+        if saga.state is SagaState.COMPLETED:
+            self._log.debug("saga.ended", saga_id=saga.saga_id, state=saga.state.value)
+            return
+        who = {"saga_id": saga.saga_id, "trace_id": saga.traceparent[3:35]}
+        if (why := saga.stuck) is not None:
+            self._log.warning("saga.stuck", **who, step=why.step, code=why.code, reason=why.reason)
+        else:
+            self._log.info("saga.ended", **who, state=saga.state.value)
 
     # --- what comes back --------------------------------------------------------
 
     def _answered(self, live: Live, call: Call, answer: Answer) -> None:
         if not live.dropped:
-            self.submit(live, Intent(make=lambda live: self._heard(live, call, answer)))
+            self.submit(live, Intent(partial(self._heard, call, answer)))
 
-    def _heard(self, live: Live, call: Call, answer: Answer) -> Event:
-        live.in_flight.pop(call.step, None)
-        event = event_of(
+    def _heard(self, call: Call, answer: Answer, live: Live) -> Event:
+        live.heard(call)
+        outcome = answer.failure.kind.value if isinstance(answer, Failed) else "DONE"
+        self._ports.stats.attempt(call.direction, outcome)
+        return event_of(
             live.saga, call, answer, now_ms=self._clock.now_ms(), chance=self._ports.chance()
         )
-        failed = getattr(answer, "failure", None)
-        self._ports.stats.attempt(call.direction, failed.kind.value if failed else "DONE")
-        return event
 
     def _deadline_passed(self, live: Live) -> None:
-        live.timers.pop(_DEADLINE, None)
-        self.submit(live, Intent(make=lambda live: self.aborted(live, _OVERDUE)))
+        live.forget_timer(_DEADLINE)
+        self.submit(live, Intent(partial(self.aborted, failure=_OVERDUE)))
 
     def aborted(self, live: Live, failure: Failure, *, actor: str = "", note: str = "") -> Aborted:
         """The event that aborts this saga now, awaiting what is in flight."""

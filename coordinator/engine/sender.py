@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from coordinator.core.commands import Call
-from coordinator.core.model import Direction
+from coordinator.core.model import Direction, Step
 from coordinator.core.saga import Saga, progress_of, step_of
 from coordinator.engine.answers import due_ms
 from coordinator.engine.fence import Fence
@@ -60,27 +60,33 @@ class Sender:
     def act(self, live: Live, calls: tuple[Call, ...]) -> None:
         """Perform calls whose append is on disk, each when it is due."""
         for call in calls:
-            if (older := live.timers.pop(call.step, None)) is not None:
+            if (older := live.forget_timer(call.step)) is not None:
                 older.cancel()  # what was decided before for this step is called off
-            now_ms = self._clock.now_ms()
-            if (due := due_ms(live.saga, call, now_ms)) > now_ms:
-                live.timers[call.step] = self._clock.call_at(due, partial(self._due, live, call))
+            if call.due_ms:
+                self._schedule(live, call)
             else:
                 self._send(live, call)
 
+    def _schedule(self, live: Live, call: Call) -> None:
+        now_ms = self._clock.now_ms()
+        if (due := due_ms(live.saga, call, now_ms)) > now_ms:
+            live.set_timer(call.step, self._clock.call_at(due, partial(self._due, live, call)))
+        else:
+            self._send(live, call)
+
     def _due(self, live: Live, call: Call) -> None:
-        live.timers.pop(call.step, None)
+        live.forget_timer(call.step)
         self._in_turn(live, call)
 
     def _in_turn(self, live: Live, call: Call) -> None:
         if live.writing:
-            live.late.append(call)  # what is being written may call it off
+            live.late += (call,)  # what is being written may call it off
         elif progress_of(live.saga, call.step).call == call:  # an abort may have called it off
             self._send(live, call)
 
     def act_late(self, live: Live) -> None:
         """Perform what came due while an event was being written, if it still stands."""
-        late, live.late = live.late, []
+        late, live.late = live.late, ()
         for call in late:
             self._in_turn(live, call)
 
@@ -90,21 +96,22 @@ class Sender:
         if not self._fence.open:
             self._held.append((live, call))
             return
-        gate = self._gates.of(step_of(live.saga, call.step).service)
+        step = step_of(live.saga, call.step)
+        gate = self._gates.of(step.service)
         if not gate.enter(call.direction):
-            live.timers[call.step] = gate.wait(call.direction, partial(self._due, live, call))
+            waiting = gate.wait(call.direction, partial(self._due, live, call))
+            live.set_timer(call.step, waiting)
             return
-        live.in_flight[call.step] = call
+        live.in_flight += (call,)
         self._participants.call(
-            self._attempt(live.saga, call), partial(self._heard, gate, live, call)
+            self._attempt(live.saga, step, call), partial(self._heard, gate, live, call)
         )
 
     def _heard(self, gate: Gate, live: Live, call: Call, answer: Answer) -> None:
         gate.answered(call.direction, answer)
         self._answered(live, call, answer)
 
-    def _attempt(self, saga: Saga, call: Call) -> Attempt:
-        step = step_of(saga, call.step)
+    def _attempt(self, saga: Saga, step: Step, call: Call) -> Attempt:
         doing = call.direction is Direction.DO
         return Attempt(
             saga_id=saga.saga_id,

@@ -186,13 +186,13 @@ def giving_up(patch: pytest.MonkeyPatch) -> None:
 
 def one_event_at_a_time(patch: pytest.MonkeyPatch) -> None:
     """What comes next is decided on what was true before."""
-    honest = Runner._turn
+    honest = Runner.submit
 
-    def hasty(self: Runner, live: Live) -> None:
+    def hasty(self: Runner, live: Live, intent: Intent) -> None:
         live.writing = False
-        honest(self, live)
+        honest(self, live, intent)
 
-    patch.setattr(Runner, "_turn", hasty)
+    patch.setattr(Runner, "submit", hasty)
 
 
 def write_before_act(patch: pytest.MonkeyPatch) -> None:

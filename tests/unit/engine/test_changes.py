@@ -35,7 +35,7 @@ def journal() -> Looked:
 
 @pytest.fixture
 async def changes(journal: Looked) -> AsyncIterator[Changes]:
-    changes = Changes()
+    changes = Changes(lambda saga_id: 7 if saga_id == "here" else 0)
     looking = asyncio.create_task(ChangesElsewhere(journal, changes).run())
     yield changes
     looking.cancel()
@@ -70,10 +70,26 @@ async def test_one_look_is_for_everybody_and_wakes_those_whose_saga_changed(
     assert not any(waiter.done() for waiter in waiters.values())
 
 
-async def test_an_old_answer_wakes_nobody_and_hides_nothing_newer(changes: Changes) -> None:
-    changes.notify("s1", 5)
-    changes.notify("s1", 3)
-    await changes.wait("s1", 4)
+async def test_what_changed_before_somebody_waits_is_not_missed(changes: Changes) -> None:
+    changes.remember("s1", 5)
+    async with asyncio.timeout(0.1):
+        await changes.wait("s1", 4)
+        await changes.wait("here", 6)
+    waiters = [waiting(changes, "s1", 5), waiting(changes, "here", 7)]
+    await asyncio.sleep(10)
+    assert not any(waiter.done() for waiter in waiters)
+
+
+async def test_of_those_that_ended_the_last_are_remembered(changes: Changes) -> None:
+    for number in range(20_000):
+        changes.remember(f"s{number}", 5)
+    await changes.wait("s10000", 4)
+    forgotten = waiting(changes, "s9999", 4)
+    await asyncio.sleep(10)
+    assert not forgotten.done()
+
+
+async def test_an_old_answer_wakes_nobody(changes: Changes) -> None:
     waiter = waiting(changes, "s1", 5)
     await asyncio.sleep(0)
     changes.notify("s1", 5)
