@@ -53,6 +53,10 @@ class Settings(ServiceSettings):
         le=65_536,
         description="calls in flight to one participant above which further ones wait",
     )
+    step_streams: bool = Field(
+        default=True,
+        description="whether calls travel together to participants that serve mesh.v1.StepStream",
+    )
     retention_days: float = Field(
         default=30,
         ge=1,

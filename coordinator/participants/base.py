@@ -82,6 +82,17 @@ class Participants(Protocol):
         ...
 
 
+class Ways(Struct, frozen=True, kw_only=True, gc=False):
+    """How calls to a participant travel, and how many have by now."""
+
+    participant: str
+    streams: int
+    """Step streams that take calls now."""
+    streamed: int
+    alone: int
+    """Called by themselves."""
+
+
 class ParticipantUnreachable(Exception):
     """A participant did not answer reflection; says which and why."""
 

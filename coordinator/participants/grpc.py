@@ -10,7 +10,9 @@ wait, where everybody can see it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Mapping
+import random
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -21,8 +23,11 @@ from opentelemetry.trace import Span
 
 from coordinator.core.model import Direction, Failure, FailureKind
 from coordinator.participants import answers
-from coordinator.participants.base import Answer, Attempt, Contract, Failed
+from coordinator.participants.base import Answer, Attempt, Contract, Failed, Ways
 from coordinator.participants.spans import method_of, start_span, traceparent_of
+from coordinator.participants.streams import METHOD as STREAM_METHOD
+from coordinator.participants.streams import SERVICE as STREAM_SERVICE
+from coordinator.participants.streams import Streams
 from mesh.errors import read_refusal
 from mesh.step import SAGA_ID, SAGA_NOT_AFTER, SAGA_OUTCOME, SAGA_STEP
 
@@ -61,8 +66,14 @@ class GrpcParticipants:
     """
 
     def __init__(
-        self, targets: Mapping[str, str], *, tracer_provider: trace.TracerProvider | None = None
+        self,
+        targets: Mapping[str, str],
+        *,
+        tracer_provider: trace.TracerProvider | None = None,
+        streams: bool = True,
+        chance: Callable[[], float] = random.random,
     ) -> None:
+        """Without `streams` every call is made by itself, also where a participant offers them."""
         self._channels = {
             participant: grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
             for participant, target in targets.items()
@@ -76,15 +87,46 @@ class GrpcParticipants:
         self._methods: dict[tuple[str, Direction], Send] = {}
         self._in_flight: set[asyncio.Future[object]] = set()
         self._tracer = trace.get_tracer("coordinator.participants", tracer_provider=tracer_provider)
+        self._alone = Counter[str]()
+        self._streams = {
+            participant: self._kept(participant, target.count(",") + 1, chance)
+            for participant, target in targets.items()
+            if streams
+        }
+
+    def _kept(self, participant: str, count: int, chance: Callable[[], float]) -> Streams:
+        return Streams(
+            participant,
+            self._channels[participant].stream_stream(STREAM_METHOD, None, None),
+            count=count,
+            unsent=self._call_alone,
+            tracer=self._tracer,
+            chance=chance,
+        )
 
     @property
     def channels(self) -> Mapping[str, grpc.aio.Channel]:
         """The channels to the participants, by their names."""
         return self._channels
 
+    @property
+    def ways(self) -> Sequence[Ways]:
+        """How calls to each participant travel."""
+        return tuple(
+            Ways(
+                participant=participant,
+                streams=streams.open if streams else 0,
+                streamed=streams.calls if streams else 0,
+                alone=self._alone[participant],
+            )
+            for participant in self._channels
+            for streams in (self._streams.get(participant),)
+        )
+
     def route(self, contracts: Iterable[Contract]) -> None:
         """Take what these participants serve as the truth; what is known of others stays."""
-        self._contracts |= {contract.participant: contract for contract in contracts}
+        told = {contract.participant: contract for contract in contracts}
+        self._contracts |= told
         self._methods = {
             (service, direction): self._method(participant, method_of(service, direction))
             for participant, contract in self._contracts.items()
@@ -96,6 +138,11 @@ class GrpcParticipants:
             for participant, contract in self._contracts.items()
             for service in contract.services
         }
+        for participant in told.keys() & self._streams.keys():
+            if STREAM_SERVICE in told[participant].services:
+                self._streams[participant].offered()
+            else:
+                self._streams[participant].withdrawn()
 
     def whose(self, service: str) -> str:
         """Name of the participant that serves a step service; the service itself if nobody does."""
@@ -122,10 +169,19 @@ class GrpcParticipants:
 
     def call(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
         """Send one attempt; `answered` hears what came of it, once."""
+        streams = self._streams.get(self.whose(attempt.service))
+        stream = streams.of(attempt) if streams else None
+        if stream is not None:
+            stream.call(attempt, answered)
+        else:
+            self._call_alone(attempt, answered)
+
+    def _call_alone(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
         send = self._methods.get((attempt.service, attempt.direction))
         if send is None:
             asyncio.get_running_loop().call_soon(answered, Failed(self._nobody(attempt.service)))
             return
+        self._alone[self.whose(attempt.service)] += 1
         span = start_span(self._tracer, attempt)
         call = _begin(send, attempt, traceparent_of(span, attempt))
         waiting = next(call)
@@ -159,6 +215,7 @@ class GrpcParticipants:
     async def close(self) -> None:
         """Cancel what is in flight, each attempt hearing so, and hang up."""
         self._contracts, self._methods, self._servers = {}, {}, {}
+        await asyncio.gather(*(streams.close() for streams in self._streams.values()))
         await asyncio.gather(*(channel.close(None) for channel in self._channels.values()))
         if self._in_flight:
             await asyncio.wait(self._in_flight)

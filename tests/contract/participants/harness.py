@@ -22,8 +22,10 @@ from tests.integration.participants.participant import (
     Participant,
     contract,
     serve,
+    until_streamed,
     wrapped,
 )
+from tests.integration.participants.step_stream import STREAM_SERVICE
 
 RESPONSE = wrapped(b"fine")
 
@@ -36,7 +38,7 @@ class Rig(Protocol):
         """What is tested."""
         ...
 
-    def hear(self) -> None:
+    async def hear(self) -> None:
         """From now on it is known who serves what."""
         ...
 
@@ -56,7 +58,7 @@ class MemoryRig:
         self.participants = MemoryParticipants()
         self.participants.unheard |= {SERVICE, OTHER_SERVICE}
 
-    def hear(self) -> None:
+    async def hear(self) -> None:
         self.participants.unheard.clear()
 
     def report(self, *, serving: bool) -> None:
@@ -77,12 +79,16 @@ class MemoryRig:
 class GrpcRig:
     """The real thing, over a connection."""
 
-    def __init__(self, participants: GrpcParticipants, participant: Participant) -> None:
+    def __init__(
+        self, participants: GrpcParticipants, participant: Participant, *, streams: bool
+    ) -> None:
         self.participants = participants
+        self._streams = streams
         self._participant = participant
 
-    def hear(self) -> None:
-        self.participants.route([contract("test", SERVICE, OTHER_SERVICE)])
+    async def hear(self) -> None:
+        self.participants.route([contract("test", SERVICE, OTHER_SERVICE, STREAM_SERVICE)])
+        await until_streamed(self.participants, int(self._streams))
 
     def report(self, *, serving: bool) -> None:
         assert self._participant.health is not None
@@ -102,13 +108,13 @@ class GrpcRig:
 
 
 @asynccontextmanager
-async def grpc_rig() -> AsyncIterator[Rig]:
+async def grpc_rig(*, streams: bool) -> AsyncIterator[Rig]:
     """A rig with a server of its own."""
     participant = Participant(_never_called, Health())
     server, port = await serve(participant)
-    participants = GrpcParticipants({"test": f"127.0.0.1:{port}"})
+    participants = GrpcParticipants({"test": f"127.0.0.1:{port}"}, streams=streams)
     try:
-        yield GrpcRig(participants, participant)
+        yield GrpcRig(participants, participant, streams=streams)
     finally:
         await participants.close()
         await server.stop(None)

@@ -25,12 +25,12 @@ async def heard(answers: list[Answer]) -> Answer:
 
 @pytest.mark.parametrize("attempt", [DO, COMPENSATE], ids=["do", "compensate"])
 async def test_ok_is_done_with_the_response_as_it_came(rig: Rig, attempt: Attempt) -> None:
-    rig.hear()
+    await rig.hear()
     assert await heard(rig.call(attempt, fine=True)) == Done(RESPONSE)
 
 
 async def test_an_answer_is_heard_after_the_call_has_returned_and_once(rig: Rig) -> None:
-    rig.hear()
+    await rig.hear()
     answers = rig.call(DO, fine=True)
     assert answers == []
     await heard(answers)
@@ -39,14 +39,14 @@ async def test_an_answer_is_heard_after_the_call_has_returned_and_once(rig: Rig)
 
 
 async def test_a_participant_that_is_away_is_an_answer(rig: Rig) -> None:
-    rig.hear()
+    await rig.hear()
     answer = await heard(rig.call(DO, fine=False))
     assert isinstance(answer, Failed)
     assert (answer.failure.kind, answer.failure.code) == (FailureKind.UNKNOWN, "UNAVAILABLE")
 
 
 async def test_one_participant_may_serve_several_steps(rig: Rig) -> None:
-    rig.hear()
+    await rig.hear()
     assert rig.participants.whose(SERVICE) == rig.participants.whose(OTHER_SERVICE) == "test"
 
 
@@ -59,12 +59,12 @@ async def test_a_step_that_nobody_is_known_to_serve_waits_until_everybody_was_he
     rig: Rig,
 ) -> None:
     assert not await rig.participants.serving(SERVICE)
-    rig.hear()
+    await rig.hear()
     assert await rig.participants.serving(SERVICE)
 
 
 async def test_a_participant_serves_as_long_as_it_says_so(rig: Rig) -> None:
-    rig.hear()
+    await rig.hear()
     assert await rig.participants.serving("test")
     rig.report(serving=False)
     assert not await rig.participants.serving("test")

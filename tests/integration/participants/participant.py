@@ -17,6 +17,7 @@ from opentelemetry.trace import TracerProvider
 from coordinator.core.model import Direction
 from coordinator.participants.base import Answer, Attempt, Contract
 from coordinator.participants.grpc import GrpcParticipants
+from tests.integration.participants.step_stream import STREAM_SERVICE, StepStream
 
 SERVICE, OTHER_SERVICE = "test.v1.Charge", "test.v1.Refund"
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -63,6 +64,9 @@ class Participant:
     seen: list[Seen] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def __post_init__(self) -> None:
+        self.stream = StepStream(self._perform)
+
     def handlers(self) -> tuple[grpc.GenericRpcHandler[bytes, bytes], ...]:
         steps = tuple(
             grpc.method_handlers_generic_handler(
@@ -70,18 +74,20 @@ class Participant:
             )
             for service in (SERVICE, OTHER_SERVICE)
         )
-        return (*steps, self.health.handler()) if self.health else steps
+        handlers = (*steps, self.stream.handler())
+        return (*handlers, self.health.handler()) if self.health else handlers
 
     def _handler(self, method: str) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def handle(request: bytes, context: Context) -> bytes:
-            metadata = dict(
-                cast("Iterable[tuple[str, str | bytes]]", context.invocation_metadata())
-            )
-            self.seen.append(Seen(method, request, metadata, context.time_remaining()))
-            self.called.set()
-            return await self.behave(request, context)
+            return await self._perform(method, request, context)
 
         return grpc.unary_unary_rpc_method_handler(handle)
+
+    async def _perform(self, method: str, request: bytes, context: Context) -> bytes:
+        metadata = dict(cast("Iterable[tuple[str, str | bytes]]", context.invocation_metadata()))
+        self.seen.append(Seen(method, request, metadata, context.time_remaining()))
+        self.called.set()
+        return await self.behave(request, context)
 
 
 def wrapped(content: bytes) -> bytes:
@@ -137,16 +143,29 @@ async def ask(participants: GrpcParticipants, attempt: Attempt) -> Answer:
     return await answer
 
 
+async def until_streamed(participants: GrpcParticipants, streams: int = 1) -> None:
+    """Wait until so many streams are open."""
+    async with asyncio.timeout(10):
+        while sum(ways.streams for ways in participants.ways) != streams:
+            await asyncio.sleep(0.001)
+
+
 @asynccontextmanager
 async def running(
-    tracer_provider: TracerProvider | None = None, *, health: Health | None = None
+    tracer_provider: TracerProvider | None = None,
+    *,
+    health: Health | None = None,
+    streams: bool = False,
 ) -> AsyncIterator[Running]:
+    """With `streams`, calls travel on a stream from the beginning."""
     participant = Participant(echo, health)
     server, port = await serve(participant)
     targets = {"payment": f"127.0.0.1:{port}"}
-    participants = GrpcParticipants(targets, tracer_provider=tracer_provider)
-    participants.route([contract("payment", SERVICE)])
+    participants = GrpcParticipants(targets, tracer_provider=tracer_provider, streams=streams)
+    participants.route([contract("payment", SERVICE, STREAM_SERVICE)])
     running = Running(participant, server, port, participants)
+    if streams:
+        await until_streamed(participants)
     try:
         yield running
     finally:

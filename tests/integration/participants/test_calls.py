@@ -145,11 +145,11 @@ async def test_garbage_in_the_trailers_proves_nothing_and_breaks_nothing(
     ],
 )
 async def test_trailers_too_large_for_grpc_hide_the_code_but_not_the_proof(
-    payment: Running, proof: Trailing, kind: FailureKind
+    alone: Running, proof: Trailing, kind: FailureKind
 ) -> None:
     trailing = (*proof, ("padding", "x" * 100_000))
-    payment.participant.behave = refusing(grpc.StatusCode.FAILED_PRECONDITION, "no", trailing)
-    failure = failed(await payment.ask(DO)).failure
+    alone.participant.behave = refusing(grpc.StatusCode.FAILED_PRECONDITION, "no", trailing)
+    failure = failed(await alone.ask(DO)).failure
     assert (failure.code, failure.kind) == ("RESOURCE_EXHAUSTED", kind)
 
 
@@ -162,12 +162,12 @@ async def test_a_response_of_one_mebibyte_arrives(payment: Running) -> None:
     assert await payment.ask(replace(COMPENSATE, request=large)) == Done(large)
 
 
-async def test_a_response_beyond_every_limit_is_unknown(payment: Running) -> None:
+async def test_a_response_beyond_every_limit_is_unknown(alone: Running) -> None:
     async def behave(_request: bytes, _context: Context) -> bytes:
         return bytes(5 << 20)
 
-    payment.participant.behave = behave
-    answer = failed(await payment.ask(DO))
+    alone.participant.behave = behave
+    answer = failed(await alone.ask(DO))
     assert (answer.failure.kind, answer.failure.code) == (
         FailureKind.UNKNOWN,
         "RESOURCE_EXHAUSTED",
@@ -313,9 +313,9 @@ async def test_a_caller_whose_callback_fails_takes_no_other_answer_with_it(
 
 
 async def test_an_attempt_that_breaks_here_is_answered_as_unknown(
-    payment: Running,
+    alone: Running,
 ) -> None:
     heard = what_the_loop_is_told()
-    answer = failed(await payment.ask(replace(DO, step="\N{SNOWMAN}")))
+    answer = failed(await alone.ask(replace(DO, step="\N{SNOWMAN}")))
     assert (answer.failure.kind, answer.failure.reason) == (FailureKind.UNKNOWN, "CALL_BROKEN")
     assert "execute_batch" in str(await heard)

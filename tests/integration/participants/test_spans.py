@@ -34,11 +34,13 @@ def exporter() -> InMemorySpanExporter:
     return InMemorySpanExporter()
 
 
-@pytest_asyncio.fixture
-async def payment(exporter: InMemorySpanExporter) -> AsyncIterator[Running]:
+@pytest_asyncio.fixture(params=["alone", "streamed"])
+async def payment(
+    request: pytest.FixtureRequest, exporter: InMemorySpanExporter
+) -> AsyncIterator[Running]:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    async with running(provider) as payment:
+    async with running(provider, streams=request.param == "streamed") as payment:
         yield payment
 
 

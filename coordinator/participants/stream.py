@@ -1,0 +1,242 @@
+"""One step stream to a participant: many calls, each heard once.
+
+A call waits in the outbox until the batch before it is written: what comes together, or while a
+batch is being written, travels together, and nothing waits for anything else. From then on it is in
+flight until its answer comes, its time is up, or the stream ends; whichever is first takes it out,
+so none is answered twice. The answers of one batch are told in one turn of the loop.
+
+    outbox ── batch written ──> in flight ── result ─────────────> answered
+      │                            ├──────── time is up ─────────> UNKNOWN, DEADLINE_EXCEEDED
+      └─ stream ends: handed back  └──────── stream ends ────────> UNKNOWN, UNAVAILABLE
+
+What was handed back was never sent, so it may go another way without being a second attempt. A
+stream that is retired takes no further call and ends when nothing is in flight. It retires itself
+when a call's time is up and nothing at all was heard since the call was made: whatever holds it up,
+a participant that does not read or a connection that is dead, may not hold up the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from msgspec.structs import replace
+from opentelemetry.trace import Span, Tracer
+
+from coordinator.core.model import Direction
+from coordinator.participants import answers
+from coordinator.participants.base import Answer, Attempt
+from coordinator.participants.deadlines import Deadlines
+from coordinator.participants.spans import start_span, traceparent_of
+from mesh.errors import refusal_of
+from protos.mesh.v1 import mesh_pb2 as pb
+
+MAX_BATCH_CALLS = 1_000
+MAX_BATCH_BYTES = 1 << 20
+"""A batch that has grown to this takes no further call. So it stays below 4 MiB, the limit of a
+request, as long as no call is larger than this, too."""
+
+Answered: TypeAlias = Callable[[Answer], None]
+Unsent: TypeAlias = Callable[[Attempt, Answered], None]
+Run: TypeAlias = grpc.aio.StreamStreamCall[bytes, bytes]
+"""The RPC that carries the stream, with messages in bytes."""
+
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
+_HEADERS_SECONDS = 1.0
+"""How long a participant may refuse the stream. One that serves it says so at once, if it is
+written with our kit; others perhaps say nothing before their first answer."""
+_DIRECTIONS = {
+    Direction.DO: pb.STEP_DIRECTION_DO,
+    Direction.COMPENSATE: pb.STEP_DIRECTION_COMPENSATE,
+}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    attempt: Attempt
+    answered: Answered
+    span: Span
+
+
+class _Unreadable(Exception):
+    """A participant sends what cannot be; says what."""
+
+
+class Stream:
+    """A stream that is opened at once. Made inside the event loop."""
+
+    def __init__(self, run: Run, tracer: Tracer, *, participant: str, unsent: Unsent) -> None:
+        """`unsent` is given what was never sent, with the time that it has left."""
+        self._run = run
+        self._tracer = tracer
+        self._participant = participant
+        self._unsent = unsent
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(self._expired)
+        self._outbox: OrderedDict[int, _Call] = OrderedDict()
+        self._in_flight: dict[int, _Call] = {}
+        self._cancelled: list[int] = []
+        self._to_write = asyncio.Event()
+        self._last_id = self._written_id = self._heard_id = 0
+        self._accepted = False
+        self.closed = asyncio.Event()
+        """Set when it takes no further call."""
+        self.code: grpc.StatusCode | None = None
+        """Which its participant has ended it with; None while it has not."""
+        self.over = asyncio.create_task(self._live())
+        """Ends when every call is answered; cancel it to give up on them."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes calls: its participant has accepted it, and it is not closed."""
+        return self._accepted and not self.closed.is_set()
+
+    def call(self, attempt: Attempt, answered: Answered) -> None:
+        """Send an attempt; only while `open`."""
+        self._last_id += 1
+        self._outbox[self._last_id] = _Call(attempt, answered, start_span(self._tracer, attempt))
+        self._deadlines.add(self._last_id, attempt.timeout_ms)
+        self._to_write.set()
+
+    def retire(self) -> None:
+        """Take no further call, and end when nothing is in flight."""
+        self.closed.set()
+        self._hand_back()
+        self._rest()
+
+    def _rest(self) -> None:
+        if self.closed.is_set() and not self._in_flight:
+            self.over.cancel()
+
+    async def _live(self) -> None:
+        writing = asyncio.create_task(self._write())
+        try:
+            self.code, words = await self._read()
+        except asyncio.CancelledError:
+            self._end(answers.stopping)
+            raise
+        else:
+            self._tell_of_break()
+            self._hand_back()
+            self._end(partial(answers.unknown, _UNAVAILABLE, _UNAVAILABLE.name, words))
+        finally:
+            self.closed.set()
+            writing.cancel()
+            self._run.cancel()
+
+    def _tell_of_break(self) -> None:
+        if self._accepted and self.code is not None:
+            unknown, code = len(self._in_flight), self.code.name
+            log.info("stream.broken", participant=self._participant, code=code, unknown=unknown)
+
+    async def _read(self) -> tuple[grpc.StatusCode, str]:
+        """Hear answers to the end of the stream; returns its code, and words about it."""
+        try:
+            await self._wait_until_accepted()
+            async for message in self._run:
+                self._hear(pb.StepResultBatch.FromString(message))
+        except grpc.aio.AioRpcError as error:
+            return error.code(), error.details() or ""
+        except (DecodeError, _Unreadable) as error:
+            log.warning("stream.unreadable", participant=self._participant, why=str(error))
+            return grpc.StatusCode.INTERNAL, "the stream is not readable"
+        return grpc.StatusCode.OK, "the participant has ended the stream"
+
+    async def _wait_until_accepted(self) -> None:
+        await self._run.wait_for_connection()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HEADERS_SECONDS):
+                await self._run.initial_metadata()
+        self._accepted = not self._run.done()
+
+    def _hear(self, batch: pb.StepResultBatch) -> None:
+        self._heard_id = self._written_id
+        for result in batch.results:
+            call = self._in_flight.pop(result.call_id, None)
+            if call is not None:
+                self._deadlines.discard(result.call_id, call.attempt.timeout_ms)
+                self._tell(call, _answer(call, result))
+            elif not 0 < result.call_id <= self._written_id:
+                raise _Unreadable(f"it answers call {result.call_id}, which was not made")
+        self._rest()
+
+    def _tell(self, call: _Call, answer: Answer) -> None:
+        """Later in this turn of the loop, so that one that raises takes no other with it."""
+        self._loop.call_soon(call.answered, answer)
+
+    async def _write(self) -> None:
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # over: `_read` hears why
+            await self._run.wait_for_connection()
+            while True:
+                await self._to_write.wait()
+                self._to_write.clear()
+                while self._outbox or self._cancelled:
+                    await self._run.write(self._next_batch())
+
+    def _next_batch(self) -> bytes:
+        batch, size = pb.StepBatch(cancelled_call_ids=self._cancelled), 0
+        self._cancelled.clear()
+        while self._outbox and size < MAX_BATCH_BYTES and len(batch.calls) < MAX_BATCH_CALLS:
+            call_id, call = self._outbox.popitem(last=False)
+            self._in_flight[call_id] = call
+            self._written_id = call_id
+            attempt = call.attempt
+            size += len(attempt.request)
+            batch.calls.add(
+                call_id=call_id,
+                service=attempt.service,
+                direction=_DIRECTIONS[attempt.direction],
+                saga_id=attempt.saga_id,
+                step=attempt.step,
+                request=attempt.request,
+                timeout_ms=attempt.timeout_ms,
+                not_after_ms=attempt.not_after_ms or 0,
+                traceparent=traceparent_of(call.span, attempt),
+            )
+        return batch.SerializeToString()
+
+    def _expired(self, call_id: int) -> None:
+        """The time of a call is up; the participant is told, if it has heard of it."""
+        call = self._outbox.pop(call_id, None)
+        if call is None:
+            call = self._in_flight.pop(call_id)
+            self._cancelled.append(call_id)
+            self._to_write.set()
+        self._tell(call, answers.unknown(_LATE, _LATE.name, "Deadline Exceeded", call.span))
+        if call_id > self._heard_id:
+            self.retire()
+        else:
+            self._rest()
+
+    def _hand_back(self) -> None:
+        while self._outbox:
+            call_id, call = self._outbox.popitem(last=False)
+            left_ms = self._deadlines.left_ms(call_id, call.attempt.timeout_ms)
+            self._deadlines.discard(call_id, call.attempt.timeout_ms)
+            self._unsent(replace(call.attempt, timeout_ms=left_ms), call.answered)
+
+    def _end(self, answer: Callable[[Span], Answer]) -> None:
+        """Answer what nobody will answer any more."""
+        self._deadlines.clear()
+        for call in (*self._in_flight.values(), *self._outbox.values()):
+            self._tell(call, answer(call.span))
+        self._in_flight.clear()
+        self._outbox.clear()
+
+
+def _answer(call: _Call, result: pb.StepResult) -> Answer:
+    status = result.status
+    if not status.code:
+        return answers.done(result.response, call.span)
+    return answers.refused(call.attempt, refusal_of(status), call.span, proven=result.rejected)
