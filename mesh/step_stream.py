@@ -24,6 +24,7 @@ import asyncio
 from asyncio import FIRST_COMPLETED
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,7 +36,7 @@ from opentelemetry import trace
 from structlog.contextvars import bind_contextvars
 
 from mesh.border import drained, parsed, refusal
-from mesh.errors import FieldViolation, InvalidRequest, Rejected
+from mesh.errors import FieldViolation, InvalidRequest, MeshError, Rejected
 from mesh.step import (
     SAGA_ID,
     SAGA_STEP,
@@ -44,7 +45,7 @@ from mesh.step import (
     StepMethod,
     methods_of,
 )
-from mesh.telemetry import TRACER, is_sampled, mark, remote_span, server_span
+from mesh.telemetry import TRACER, is_sampled, mark, server_span
 from mesh.typed_grpc import Context
 from protos.mesh.v1 import mesh_pb2 as pb
 
@@ -100,13 +101,13 @@ class StepStream:
         bind_contextvars(saga_id=call.saga_id, step=call.step)
         if not is_sampled(call.traceparent):
             return await self._answer(call, method, trace.INVALID_SPAN)
-        metadata = (
-            (SAGA_ID, call.saga_id),
-            (SAGA_STEP, call.step),
-            ("traceparent", call.traceparent),
-        )
-        with server_span(self._tracer, method.path, metadata) as span:
+        with self._span(call, method) as span:
             return await self._answer(call, method, span)
+
+    def _span(self, call: pb.StepCall, method: StepMethod) -> AbstractContextManager[trace.Span]:
+        metadata = ((SAGA_ID, call.saga_id), (SAGA_STEP, call.step))
+        caller = ("traceparent", call.traceparent)
+        return server_span(self._tracer, method.path, (*metadata, caller))
 
     async def _answer(
         self, call: pb.StepCall, method: StepMethod, span: trace.Span
@@ -118,7 +119,7 @@ class StepStream:
             mark(span, grpc.StatusCode.CANCELLED)
             raise
         except Exception as error:  # noqa: BLE001 - whatever is raised becomes an answer
-            return _refused(call, method, error, span)
+            return self._refused(call, method, error, span)
         mark(span, grpc.StatusCode.OK)
         return result
 
@@ -130,15 +131,16 @@ class StepStream:
         not_after = str(call.not_after_ms) if call.not_after_ms else None
         return StepCall.of(call.saga_id, call.step, not_after), request
 
-
-def _refused(
-    call: pb.StepCall, method: StepMethod, error: Exception, span: trace.Span
-) -> pb.StepResult:
-    told = span if span.is_recording() else remote_span(call.traceparent)
-    with trace.use_span(told):
-        status = refusal(error, method.path, told)
-    rejected = call.direction == _DO and isinstance(error, Rejected)
-    return pb.StepResult(call_id=call.call_id, status=status, rejected=rejected)
+    def _refused(
+        self, call: pb.StepCall, method: StepMethod, error: Exception, span: trace.Span
+    ) -> pb.StepResult:
+        if isinstance(error, MeshError) or span.is_recording():
+            status = refusal(error, method.path, span)
+        else:  # the trace that the answer and the log name was not worth a span until now
+            with self._span(call, method) as late:
+                status = refusal(error, method.path, late)
+        rejected = call.direction == _DO and isinstance(error, Rejected)
+        return pb.StepResult(call_id=call.call_id, status=status, rejected=rejected)
 
 
 def _failed(call_id: int, code: grpc.StatusCode, words: str) -> pb.StepResult:

@@ -2,101 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
-
 import grpc
 import pytest
-from google.protobuf.message import Message
 from google.rpc.code_pb2 import CANCELLED, DEADLINE_EXCEEDED
 
 from mesh.border import MAX_REQUEST_BYTES
-from mesh.errors import Conflict, MeshError, NotNow, RecordMissing, Rejected, Retry, read_refusal
-from mesh.server import Server
-from mesh.settings import ServiceSettings
-from mesh.step import StepCall, StepTypes
-from protos.inventory.v1 import inventory_pb2
 from protos.mesh.v1 import mesh_pb2 as pb
-from tests.integration.mesh.stream_client import Stream, by_itself, call, compensation, until
+from tests.integration.mesh.step_stream.client import (
+    Stream,
+    by_itself,
+    call,
+    compensation,
+    ending,
+    until,
+)
+from tests.integration.mesh.step_stream.service import REFUSALS, Step
 
-SETTINGS = ServiceSettings(grpc_host="127.0.0.1", grpc_port=0, shutdown_grace_seconds=0)
-
-REFUSALS: dict[str, MeshError] = {
-    "reject": Rejected("OUT_OF_STOCK", "none left", metadata={"product_id": "p1"}),
-    "retry": Retry("DATABASE_UNAVAILABLE", "the database is away", retry_after_ms=250),
-    "conflict": Conflict("STEP_BUSY", "ask again"),
-    "expired": NotNow("STEP_EXPIRED", "too late", state="EXPIRED", allowed=["before"]),
-    "missing": RecordMissing("STEP_RECORD_MISSING", "no record", metadata={"saga_id": "saga-1"}),
-    "internal": MeshError("RESPONSE_TOO_LARGE", "the effect is undone"),
-}
-
-
-class Step:
-    """A guarded step that does what the order id says."""
-
-    def __init__(self) -> None:
-        self.types = StepTypes.of("inventory.v1.ReserveStock")
-        self.begun: list[str] = []
-        self.cancelled: list[str] = []
-        self.leave = asyncio.Event()
-        self.response_bytes = 0
-
-    async def do(self, call: StepCall, request: Message) -> Message:
-        assert isinstance(request, inventory_pb2.ReserveStockRequest)
-        await self._obey(call, request.order_id)
-        reservation = call.key + "." * self.response_bytes
-        return inventory_pb2.ReserveStockResponse(reservation_id=reservation)
-
-    async def compensate(self, call: StepCall, compensation: Message) -> Message:
-        assert isinstance(compensation, inventory_pb2.ReserveStockCompensation)
-        await self._obey(call, compensation.request.order_id)
-        return inventory_pb2.ReserveStockCompensated()
-
-    async def _obey(self, call: StepCall, order_id: str) -> None:
-        self.begun.append(call.saga_id)
-        if order_id in REFUSALS:
-            raise REFUSALS[order_id]
-        if order_id == "fail":
-            raise ValueError("the card number is 4242")
-        if order_id == "wait":
-            try:
-                await self.leave.wait()
-            except asyncio.CancelledError:
-                self.cancelled.append(call.saga_id)
-                raise
-
-
-@pytest.fixture
-async def step() -> Step:
-    return Step()
-
-
-@pytest.fixture
-async def server(step: Step) -> AsyncIterator[Server]:
-    server = Server(SETTINGS)
-    server.add_step(step)
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        yield channel
-
-
-@pytest.fixture
-async def stream(channel: grpc.aio.Channel) -> AsyncIterator[Stream]:
-    stream = Stream(channel)
-    yield stream
-    stream.rpc.cancel()
-
-
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 TWINS = [
     call(),
-    call(order_id="fail"),
+    call(order_id="fail", traceparent=TRACEPARENT),
     call(not_after_ms=5),
     call(not_after_ms=-5),
     call(not_after_ms=10**15),
@@ -111,7 +36,7 @@ TWINS = [
     call(direction=pb.STEP_DIRECTION_UNSPECIFIED),
     call(order_id="o" * 100_000),
     compensation("", call_id=1),
-    compensation("fail"),
+    compensation("fail", traceparent=TRACEPARENT),
     *(call(order_id=name) for name in REFUSALS),
     *(compensation(name) for name in REFUSALS),
 ]
@@ -210,13 +135,3 @@ async def test_an_id_that_is_in_flight_is_not_used_twice(step: Step, stream: Str
     await stream.send(call(7, "wait"), call(7))
 
     assert await ending(stream) == (grpc.StatusCode.INVALID_ARGUMENT, "CALL_ID_REUSED")
-
-
-async def ending(stream: Stream) -> tuple[grpc.StatusCode, str]:
-    """Code and reason of the stream's end; what comes before it is read."""
-    with suppress(grpc.aio.AioRpcError):  # its code is asked for below
-        while isinstance(await stream.rpc.read(), pb.StepResultBatch):
-            pass
-    code, words = await stream.rpc.code(), await stream.rpc.details()
-    refusal = read_refusal(code, words, await stream.rpc.trailing_metadata())
-    return refusal.code, refusal.reason

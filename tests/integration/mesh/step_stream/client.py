@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
+from mesh.errors import read_refusal
 from mesh.step import SAGA_OUTCOME
 from protos.inventory.v1 import inventory_pb2
 from protos.mesh.v1 import mesh_pb2 as pb
@@ -102,3 +104,13 @@ async def until(condition: Any) -> None:  # noqa: ANN401 - a function that tells
     """Wait for a state of the server, which shares this loop."""
     while not condition():
         await asyncio.sleep(0.001)
+
+
+async def ending(stream: Stream) -> tuple[grpc.StatusCode, str]:
+    """Code and reason of the stream's end; what comes before it is read."""
+    with suppress(grpc.aio.AioRpcError):  # its code is asked for below
+        while isinstance(await stream.rpc.read(), pb.StepResultBatch):
+            pass
+    code, words = await stream.rpc.code(), await stream.rpc.details()
+    refusal = read_refusal(code, words, await stream.rpc.trailing_metadata())
+    return refusal.code, refusal.reason
