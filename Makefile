@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/*/v1/*.proto)
 STUBS := build/stubs.stamp
 PACKAGES := mesh coordinator cli order_svc inventory_svc payment_svc fulfillment_svc local
-CODE := $(PACKAGES) tests
+CODE := $(PACKAGES) bench tests
 
 ## help: list the targets
 .PHONY: help

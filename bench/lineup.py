@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from bench.load import Side
 from bench.peers.dtm import Dtm
+from bench.peers.python import Dbos, Temporal
 from bench.sides import Coordinator, Floor, Ours
 from bench.world import World
 
@@ -42,4 +43,8 @@ async def lineup(
         for name in {"dtm-async", "dtm-sync"}.intersection(names):
             peer = Dtm(name, world, plain, synchronous=name == "dtm-sync")
             sides[name] = await stack.enter_async_context(peer)
+        if "dbos" in names:
+            sides["dbos"] = await stack.enter_async_context(Dbos(world, plain))
+        if "temporal" in names:
+            sides["temporal"] = await stack.enter_async_context(Temporal(world, plain))
         yield sides

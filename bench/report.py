@@ -1,4 +1,4 @@
-"""Shows results, those of the latest run by default: `python -m bench.report [--markdown] [FILE]`."""
+"""Shows results, by default the latest: `python -m bench.report [--markdown] [FILE]`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rich.text import Text
 from bench.results import LATEST, Figure, Results, read
 
 LABELS = {
-    "unary": "unary steps, StartSaga",
-    "unary-startsagas": "unary steps, StartSagas",
-    "stream-startsaga": "step stream, StartSaga",
-    "stream": "step stream, StartSagas",
+    "unary": "unary, StartSaga",
+    "unary-startsagas": "unary, StartSagas",
+    "stream-startsaga": "streams, StartSaga",
+    "stream": "streams, StartSagas",
     "floor": "no coordinator",
     "dtm-async": "DTM, asynchronous",
     "dtm-sync": "DTM, synchronous",
     "dbos": "DBOS",
-    "temporal": "Temporal (development server)",
+    "temporal": "Temporal dev server",
 }
 _BUSY = 0.25
 """Cores that others kept busy from which on figures are doubtful."""
@@ -52,9 +52,9 @@ def by_scenario(results: Results) -> Iterable[tuple[str, list[Figure]]]:
 def _scenario(title: str, found: Sequence[Figure]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.add_column("side", no_wrap=True)
-    for name in ("in flight", "sagas/s", "rounds", "p50 ms", "p99 ms", "CPU µs"):
+    for name in ("sagas/s", "rounds", "p50 ms", "p99 ms", "CPU µs"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", width=24)
+    table.add_column("", max_width=30)
     most = max(figure.per_second for figure in found)
     for figure in found:
         table.add_row(*_row(figure), Bar(most, 0, figure.per_second, color=_colour(figure.side)))
@@ -65,7 +65,6 @@ def _row(figure: Figure) -> Iterable[Text]:
     values = [window.report.per_second for window in figure.windows]
     style = _colour(figure.side)
     yield Text(LABELS.get(figure.side, figure.side), style)
-    yield Text(f"{figure.in_flight:,}")
     yield Text(f"{figure.per_second:,.0f}", "bold")
     yield Text(sparkline(values), style)
     yield Text(f"{figure.p50_ms:,.1f}")

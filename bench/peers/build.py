@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from bench.build import ROOT, CannotBuild, run
@@ -58,7 +59,7 @@ def build_python() -> None:
     stamp = PYTHON.parents[1] / "ready"
     if stamp.exists() and stamp.stat().st_mtime > _REQUIREMENTS.stat().st_mtime:
         return
-    run(["python3", "-m", "venv", str(PYTHON.parents[1])], folder=ROOT)
+    run([sys.executable, "-m", "venv", str(PYTHON.parents[1])], folder=ROOT)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*pip, "--require-hashes", "-r", str(_REQUIREMENTS)], folder=ROOT)
     stamp.touch()
