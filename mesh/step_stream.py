@@ -90,6 +90,7 @@ class StepStream:
         self._draining.set()
 
     async def _run(self, batches: AsyncIterator[bytes], context: Context) -> None:
+        await context.send_initial_metadata(())  # the client knows at once that we have streams
         with trace.use_span(trace.INVALID_SPAN):  # no call belongs to the trace of the stream
             await _Stream(self._perform, self._draining, context).run(batches)
 

@@ -51,6 +51,10 @@ async def test_a_call_is_answered_as_it_would_be_by_itself(
     assert result == await by_itself(channel, one)
 
 
+async def test_a_stream_is_accepted_before_its_first_call(stream: Stream) -> None:
+    assert tuple(await stream.rpc.initial_metadata()) == ()
+
+
 async def test_answers_come_as_they_are_ready(step: Step, stream: Stream) -> None:
     await stream.send(call(1, "wait"), call(2), call(3, "reject"))
     await stream.read_until(2)
