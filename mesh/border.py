@@ -4,12 +4,14 @@ In: its trace context, and the saga it belongs to, for all that is logged; then 
 here and not by grpc, whose own refusals have no details. Out: a `MeshError` as a
 `google.rpc.Status`, and anything else that was raised as INTERNAL, whose words tell nothing but the
 trace id; the traceback goes to the log.
+
+A handler is wrapped once: an interceptor of grpc would do it again for every call.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -23,8 +25,8 @@ from structlog.contextvars import bind_contextvars
 
 from mesh.errors import FieldViolation, InvalidRequest, MeshError, Retry, code_of, to_status
 from mesh.step import SAGA_ID, SAGA_STEP
-from mesh.telemetry import TRACER, Metadata, mark, server_span
-from mesh.typed_grpc import Context, MethodHandler, ServerInterceptor
+from mesh.telemetry import TRACER, mark, start_server_span
+from mesh.typed_grpc import Context, MethodHandler
 
 MAX_REQUEST_BYTES = 4 << 20
 """Largest request that any service takes; a step's limit is lower, and checked by its barrier."""
@@ -43,13 +45,15 @@ _KINDS = {
     (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
 }
 """By (request_streaming, response_streaming)."""
+_BOUND = (("saga_id", SAGA_ID), ("step", SAGA_STEP))
+"""What the log says of a call to a step, and in which metadata it comes."""
 _DETAILS = "grpc-status-details-bin"
 _ABOUT_THE_SERVER = "/grpc."
 """Health and reflection, which are answered to the end."""
 _log = structlog.stdlib.get_logger()
 
 
-class Border(ServerInterceptor):
+class Border:
     """Wraps every handler of a server."""
 
     def __init__(self, tracer_provider: trace.TracerProvider) -> None:
@@ -63,24 +67,17 @@ class Border(ServerInterceptor):
         for wait in self._waits:
             wait.reschedule(0)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> MethodHandler:
-        """Called by grpc for each RPC; None stays None, which means UNIMPLEMENTED."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
+    def wrap(self, method: str, handler: MethodHandler) -> MethodHandler:
+        """The handler as it is to be served; `method` is /package.Service/Method."""
         wrap = self._stream if handler.response_streaming else self._unary
         kind, make = _KINDS[handler.request_streaming, handler.response_streaming]
         parse, read = _divided(handler)
-        behaviour = wrap(getattr(handler, kind), read, handler_call_details.method)
+        behaviour = wrap(getattr(handler, kind), read, method)
         return make(behaviour, parse, handler.response_serializer)
 
     def _unary(self, answer: Behaviour, read: Read, method: str) -> Behaviour:
         async def unary(received: Any, context: Context) -> Message:  # noqa: ANN401
-            async with self._crossing(method, context):
+            async with _Crossing(self._tracer, method, context):
                 if self._draining and not method.startswith(_ABOUT_THE_SERVER):
                     raise drained()
                 response: Message = await answer(read(received), context)
@@ -90,7 +87,7 @@ class Border(ServerInterceptor):
 
     def _stream(self, answer: Behaviour, read: Read, method: str) -> Behaviour:
         async def stream(received: Any, context: Context) -> None:  # noqa: ANN401
-            async with self._crossing(method, context):
+            async with _Crossing(self._tracer, method, context):
                 responses: AsyncGenerator[Any, None] | Awaitable[None]
                 responses = answer(read(received), context)
                 if isinstance(responses, AsyncGenerator):
@@ -126,30 +123,52 @@ class Border(ServerInterceptor):
                 raise
             raise drained() from None
 
-    @asynccontextmanager
-    async def _crossing(self, method: str, context: Context) -> AsyncIterator[None]:
-        metadata = context.invocation_metadata() or ()
+
+class _Crossing:
+    """One RPC, from its arrival to its answer. grpc serves each in a task, hence in a context, of
+    its own: what is set for the logs ends with it.
+    """
+
+    __slots__ = ("_context", "_method", "_span", "_tracer")
+
+    def __init__(self, tracer: trace.Tracer, method: str, context: Context) -> None:
+        self._tracer = tracer
+        self._method = method
+        self._context = context
+
+    async def __aenter__(self) -> None:
+        metadata = dict(self._context.invocation_metadata() or ())
         _bind_saga(metadata)
-        with server_span(self._tracer, method, metadata) as span:
-            try:
-                yield
-                mark(span, grpc.StatusCode.OK)
-            except grpc.aio.AbortError:
-                mark(span, context.code())
-                raise
-            except asyncio.CancelledError:
-                mark(span, grpc.StatusCode.CANCELLED)
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever is raised becomes an answer
-                await _abort(context, refusal(error, method, span))
+        self._span = start_server_span(self._tracer, self._method, metadata)
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            await self._answer(error)
+        finally:
+            self._span.end()
+
+    async def _answer(self, error: BaseException | None) -> None:
+        """Answer what was raised; what is cancelled or aborted by hand goes on as it is."""
+        if error is None:
+            mark(self._span, grpc.StatusCode.OK)
+        elif isinstance(error, grpc.aio.AbortError):
+            mark(self._span, self._context.code())
+        elif isinstance(error, asyncio.CancelledError):
+            mark(self._span, grpc.StatusCode.CANCELLED)
+        elif isinstance(error, Exception):
+            await _abort(self._context, refusal(error, self._method, self._span))
 
 
 def _divided(handler: MethodHandler) -> tuple[Parse | None, Read]:
-    """What grpc does to read a request, and what is left to us: all, unless it is a stream."""
-    parse = handler.request_deserializer
-    if handler.request_streaming or parse is None:
-        return parse, lambda requests: requests
+    """What grpc does to read a request, and what is left to us: all, unless it is a stream.
 
+    Of a stream grpc reads each message, and what is wrong with one is raised where it is awaited.
+    """
+    parse = handler.request_deserializer
+    if parse is None:
+        return None, lambda requests: requests
+    if handler.request_streaming:
+        return partial(parsed, parse), lambda requests: requests
     return None, partial(parsed, parse)
 
 
@@ -200,10 +219,10 @@ def _internal(span: trace.Span) -> MeshError:
     return MeshError("INTERNAL", f"{words} about {trace_id}", metadata={"trace_id": trace_id})
 
 
-def _bind_saga(metadata: Metadata) -> None:
-    values = dict(metadata)
-    saga = {"saga_id": values.get(SAGA_ID), "step": values.get(SAGA_STEP)}
-    bind_contextvars(**{key: value for key, value in saga.items() if value is not None})
+def _bind_saga(metadata: Mapping[str, str | bytes]) -> None:
+    saga = {name: metadata[key] for name, key in _BOUND if key in metadata}
+    if saga:
+        bind_contextvars(**saga)
 
 
 def _package(method: str) -> str:

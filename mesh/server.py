@@ -28,6 +28,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio
 from opentelemetry import trace
+from typing_extensions import override
 
 from mesh import step_stream
 from mesh.border import MAX_REQUEST_BYTES, Behaviour, Border
@@ -38,7 +39,8 @@ from mesh.health import Health, Probe
 from mesh.settings import ServiceSettings
 from mesh.step import SAGA_OUTCOME, GuardedStep, StepCall, StepMethod, methods_of
 from mesh.step_stream import StepStream
-from mesh.typed_grpc import Context, ServiceHandler
+from mesh.telemetry import Unrecorded
+from mesh.typed_grpc import Context, GenericHandler, MethodHandler, ServiceHandler
 from protos.mesh.v1 import mesh_pb2_grpc
 
 MAX_RECEIVE_BYTES = 4 * MAX_REQUEST_BYTES
@@ -76,20 +78,32 @@ class Server:
         reflection: Reflection = ReflectionServicer,
     ) -> None:
         self._settings = settings
-        tracer_provider = tracer_provider or trace.NoOpTracerProvider()
+        tracer_provider = tracer_provider or Unrecorded()
         self._border = Border(tracer_provider)
         self._step_stream = StepStream(tracer_provider)
         self._health = Health(ready or {})
         self._reflection = reflection
-        self._handlers: list[grpc.GenericRpcHandler[Any, Any]] = []
+        self._handlers: list[GenericHandler] = []
         self._services: list[str] = []
+        self._drains: list[Callable[[], None]] = [self._border.drain, self._step_stream.drain]
         self._server: grpc.aio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
         self.port = settings.grpc_port
         """The bound port, once started."""
 
-    def add_service(self, register: Register[ServicerT], servicer: ServicerT) -> None:
-        """Serve a business API: `add_service(add_XServicer_to_server, servicer)`."""
+    def add_service(
+        self,
+        register: Register[ServicerT],
+        servicer: ServicerT,
+        *,
+        drain: Callable[[], None] | None = None,
+    ) -> None:
+        """Serve a business API: `add_service(add_XServicer_to_server, servicer)`.
+
+        `drain` is called when the server drains: it lets calls end that would last.
+        """
+        if drain is not None:
+            self._drains.append(drain)
         collector = _Collector()
         register(servicer, collector)
         self._handlers += collector.handlers
@@ -129,9 +143,9 @@ class Server:
         Raises:
             OSError: the address is taken.
         """
-        server = grpc.aio.server(interceptors=[self._border], options=_OPTIONS)
-        self._add_own_services(server)
-        server.add_generic_rpc_handlers(self._handlers)
+        server = grpc.aio.server(options=_OPTIONS)
+        handlers = (*self._handlers, *self._own_handlers())
+        server.add_generic_rpc_handlers([_Wrapped(handlers, self._border)])
         self.port = _bind(server, self._settings)
         self._health.answer_for(self._services)
         await server.start()
@@ -146,8 +160,8 @@ class Server:
         _log.info("server.draining", grace_seconds=self._settings.shutdown_grace_seconds)
         self._health.drain()
         await asyncio.sleep(0)  # who watches the health is told before the streams end
-        self._border.drain()
-        self._step_stream.drain()
+        for drain in self._drains:
+            drain()
         grace_seconds = self._settings.shutdown_grace_seconds
         await asyncio.sleep(min(_FAREWELL_SECONDS, grace_seconds))
         await self._server.stop(grace_seconds)
@@ -155,10 +169,34 @@ class Server:
         await asyncio.wait({self._watch})
         _log.info("server.stopped")
 
-    def _add_own_services(self, server: grpc.aio.Server) -> None:
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection(names), server)
+    def _own_handlers(self) -> Sequence[ServiceHandler]:
+        """Health and reflection."""
+        collector = _Collector()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, collector)
+        reflect = self._reflection((*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME))
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflect, collector)
+        return collector.handlers
+
+
+class _Wrapped(GenericHandler):
+    """Everything that is served, each method behind the border from its first call on."""
+
+    def __init__(self, handlers: Sequence[GenericHandler], border: Border) -> None:
+        self._handlers = handlers
+        self._border = border
+        self._methods: dict[str, MethodHandler] = {}
+
+    @override
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler | None:
+        """Called by grpc for each RPC; None means UNIMPLEMENTED."""
+        method = handler_call_details.method
+        if method in self._methods:
+            return self._methods[method]
+        found = (handler.service(handler_call_details) for handler in self._handlers)
+        handler = next(filter(None, found), None)
+        if handler is not None:
+            self._methods[method] = self._border.wrap(method, handler)
+        return self._methods.get(method)
 
 
 class _Collector:
@@ -171,7 +209,9 @@ class _Collector:
         self.handlers.extend(handlers)
 
     def add_registered_method_handlers(self, *_: object) -> None:
-        """A second way to the same handlers, which interceptors do not need."""
+        """A second way to the same handlers. For each method grpc would wait apart, and so pay more
+        for every call the more methods there are.
+        """
 
 
 def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from typing_extensions import override
 
 from mesh.step import SAGA_ID, SAGA_STEP
 from mesh.typed_grpc import UnaryStreamClientInterceptor, UnaryUnaryClientInterceptor
@@ -55,7 +56,7 @@ async def tracing(service: str) -> AsyncIterator[trace.TracerProvider]:
     Without an endpoint no span is recorded, but every call has a trace id, for the logs.
     """
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        yield TracerProvider(sampler=ALWAYS_OFF)
+        yield Unrecorded()
         return
     name = os.environ.get("OTEL_SERVICE_NAME", service)
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
@@ -66,29 +67,63 @@ async def tracing(service: str) -> AsyncIterator[trace.TracerProvider]:
         await asyncio.to_thread(provider.shutdown)
 
 
+class Unrecorded(trace.NoOpTracerProvider):
+    """Makes spans that nobody records but that belong to a trace: their caller's, or a new one."""
+
+    @override
+    def get_tracer(self, *_: object, **__: object) -> trace.Tracer:
+        return _UnrecordedTracer()
+
+
+class _UnrecordedTracer(trace.NoOpTracer):
+    @override
+    def start_span(
+        self, name: str, context: Context | None = None, *_: object, **__: object
+    ) -> trace.Span:
+        caller = trace.get_current_span(context).get_span_context()
+        return trace.NonRecordingSpan(caller if caller.is_valid else _new_trace())
+
+
+def _new_trace() -> trace.SpanContext:
+    return trace.SpanContext(random.getrandbits(128), random.getrandbits(64), is_remote=False)
+
+
+def start_server_span(
+    tracer: trace.Tracer, method: str, metadata: Mapping[str, str | bytes]
+) -> trace.Span:
+    """Start the span of one RPC that is served; for the rest of this task it is the current one.
+
+    `method` is /package.Service/Method.
+    """
+    span = _started(tracer, method, metadata)
+    attach(trace.set_span_in_context(span))
+    return span
+
+
 @contextmanager
 def server_span(tracer: trace.Tracer, method: str, metadata: Metadata) -> Iterator[trace.Span]:
-    """The span of one RPC that is served; `method` is /package.Service/Method."""
-    values = {key: value for key, value in metadata if isinstance(value, str)}
-    with tracer.start_as_current_span(
-        method.lstrip("/"),
-        context=_PROPAGATOR.extract(values),
-        kind=trace.SpanKind.SERVER,
-        attributes=_rpc_attributes(method) | _saga_attributes(method, values),
+    """The same for a part of a task."""
+    span = _started(tracer, method, dict(metadata))
+    with trace.use_span(
+        span,
+        end_on_exit=True,
         record_exception=False,  # its text may hold what must not leave the process
         set_status_on_exception=False,
-    ) as span:
+    ):
         yield span
+
+
+def _started(tracer: trace.Tracer, method: str, metadata: Mapping[str, str | bytes]) -> trace.Span:
+    caller = _PROPAGATOR.extract(metadata, Context())
+    span = tracer.start_span(method.lstrip("/"), caller, trace.SpanKind.SERVER)
+    if span.is_recording():
+        span.set_attributes(_rpc_attributes(method) | _saga_attributes(method, metadata))
+    return span
 
 
 def is_sampled(traceparent: str) -> bool:
     """Whether the caller records this trace; empty means that there is none."""
     return traceparent[54:55] in _ODD_DIGITS
-
-
-def remote_span(traceparent: str) -> trace.Span:
-    """The caller's span, for its ids alone; invalid when there is none."""
-    return trace.get_current_span(_PROPAGATOR.extract({"traceparent": traceparent}, Context()))
 
 
 def mark(span: trace.Span, code: grpc.StatusCode) -> None:
@@ -155,13 +190,13 @@ def _rpc_attributes(method: str) -> dict[str, str]:
     return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
 
 
-def _saga_attributes(method: str, values: dict[str, str]) -> dict[str, str]:
+def _saga_attributes(method: str, metadata: Mapping[str, str | bytes]) -> dict[str, str]:
     direction = _DIRECTIONS.get(method.rpartition("/")[2])
-    if direction is None or SAGA_ID not in values:
+    if direction is None or SAGA_ID not in metadata:
         return {}
     return {
-        "saga.id": values[SAGA_ID],
-        "saga.step": values.get(SAGA_STEP, ""),
+        "saga.id": _text(metadata[SAGA_ID]),
+        "saga.step": _text(metadata.get(SAGA_STEP, "")),
         "saga.direction": direction,
     }
 

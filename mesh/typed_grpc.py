@@ -10,16 +10,16 @@ import grpc
 from google.protobuf.message import Message
 
 if TYPE_CHECKING:
-    ServerInterceptor = grpc.aio.ServerInterceptor[Message, Message]
     UnaryUnaryClientInterceptor = grpc.aio.UnaryUnaryClientInterceptor[Message, Any]
     UnaryStreamClientInterceptor = grpc.aio.UnaryStreamClientInterceptor[Message, Any]
     MethodHandler = grpc.RpcMethodHandler[Message, Message]
+    GenericHandler = grpc.GenericRpcHandler[Message, Message]
     ServiceHandler = grpc.ServiceRpcHandler[Message, Message]
     Context = grpc.aio.ServicerContext[Any, Any]
 else:
-    ServerInterceptor = grpc.aio.ServerInterceptor
     UnaryUnaryClientInterceptor = grpc.aio.UnaryUnaryClientInterceptor
     UnaryStreamClientInterceptor = grpc.aio.UnaryStreamClientInterceptor
     MethodHandler = grpc.RpcMethodHandler
+    GenericHandler = grpc.GenericRpcHandler
     ServiceHandler = grpc.ServiceRpcHandler
     Context = grpc.aio.ServicerContext
