@@ -60,7 +60,7 @@ def begin(saga_id: str, definition: Definition, event: Started) -> Saga:
         input_bytes=event.input_bytes,
         state=SagaState.RUNNING,
         revision=1,
-        steps=tuple(StepProgress() for _ in definition.steps),
+        steps=(StepProgress(),) * len(definition.steps),
         created_ms=event.time_ms,
         updated_ms=event.time_ms,
         deadline_ms=event.deadline_ms,
