@@ -45,15 +45,16 @@ class LoopClock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._time = loop.time
         self._offset_ms = 0
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch by the database's clock."""
-        return self.monotonic_ms() + self._offset_ms
+        return int(self._time() * 1_000) + self._offset_ms
 
     def monotonic_ms(self) -> int:
         """Milliseconds by the loop's clock."""
-        return int(self._loop.time() * 1_000)
+        return int(self._time() * 1_000)
 
     def synchronise(self, database_now_ms: int) -> None:
         """Take over what the database's clock says at this moment."""

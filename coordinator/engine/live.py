@@ -89,7 +89,10 @@ class Live:
 
     def heard(self, call: Call) -> None:
         """A call is not in flight any more."""
-        self.in_flight = tuple(other for other in self.in_flight if other is not call)
+        if self.in_flight == (call,):  # nearly always
+            self.in_flight = ()
+        else:
+            self.in_flight = tuple(other for other in self.in_flight if other is not call)
 
     def set_timer(self, key: str, timer: Timer) -> None:
         """Note what will happen by itself, by step."""

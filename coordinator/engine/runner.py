@@ -296,8 +296,7 @@ class Runner:
     # --- what comes back --------------------------------------------------------
 
     def _answered(self, live: Live, call: Call, answer: Answer) -> None:
-        if not live.dropped:
-            self.submit(live, Intent(partial(self._heard, call, answer)))
+        self.submit(live, Intent(partial(self._heard, call, answer)))
 
     def _heard(self, call: Call, answer: Answer, live: Live) -> Event:
         live.heard(call)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -46,13 +46,15 @@ class _Start:
     """When its caller has waited long enough, by the loop's clock."""
     begun: Begun | None
     """None once its caller has heard that it takes too long."""
-    behind: list[tuple[NewSaga, Begun]] = field(default_factory=list)
+    behind: list[tuple[NewSaga, Begun]] | None = None
     """Starts of the same id that came later."""
 
     def wait_behind(self, new: NewSaga, begun: Begun) -> None:
         """Be told after this one; nobody waits behind one that takes too long already."""
         if self.begun is None:
             raise _not_known()
+        if self.behind is None:
+            self.behind = []
         self.behind.append((new, begun))
 
 
@@ -128,7 +130,7 @@ class Starts:
             self._changes.notify(saga.saga_id, saga.revision)
         if noted.begun is not None:
             noted.begun(saga if error is None else _refusal(error))
-        for new, begun in noted.behind:
+        for new, begun in noted.behind or ():
             self.begin(new, begun)
 
     def _tell_overdue(self) -> None:
@@ -143,11 +145,9 @@ class Starts:
 
     def _give_up(self, noted: _Start) -> None:
         """Let its callers go; the start itself stays as it is."""
-        callers = [begun for _, begun in noted.behind]
-        if noted.begun is not None:
-            callers.insert(0, noted.begun)
-        noted.begun, noted.behind = None, []
-        for begun in callers:
+        callers = [noted.begun, *(begun for _, begun in noted.behind or ())]
+        noted.begun = noted.behind = None
+        for begun in filter(None, callers):
             asyncio.get_running_loop().call_soon(begun, _not_known())
 
 
