@@ -42,6 +42,14 @@ def parse_participants(text: str) -> dict[str, str]:
     return targets
 
 
+def addresses_of(target: str) -> list[str]:
+    """A gRPC target for each address of a group; a single one is itself."""
+    scheme, _, addresses = target.partition(":")
+    if "," not in addresses:
+        return [target]
+    return [f"{scheme}:{address}" for address in addresses.split(",")]
+
+
 def _participant(entry: str) -> tuple[str, str]:
     name, separator, addresses = entry.rpartition("=")
     hosts = [_address(address.strip(), entry) for address in addresses.split("|")]

@@ -23,9 +23,9 @@ from opentelemetry.trace import Span
 
 from coordinator.core.model import Direction, Failure, FailureKind
 from coordinator.participants import answers
+from coordinator.participants.addresses import addresses_of
 from coordinator.participants.base import Answer, Attempt, Contract, Failed, Ways
 from coordinator.participants.spans import method_of, start_span, traceparent_of
-from coordinator.participants.streams import METHOD as STREAM_METHOD
 from coordinator.participants.streams import SERVICE as STREAM_SERVICE
 from coordinator.participants.streams import Streams
 from mesh.errors import read_refusal
@@ -74,10 +74,7 @@ class GrpcParticipants:
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Without `streams` every call is made by itself, also where a participant offers them."""
-        self._channels = {
-            participant: grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-            for participant, target in targets.items()
-        }
+        self._channels = {participant: _channel(target) for participant, target in targets.items()}
         self._health = {
             participant: health_pb2_grpc.HealthStub(channel)
             for participant, channel in self._channels.items()
@@ -88,20 +85,19 @@ class GrpcParticipants:
         self._in_flight: set[asyncio.Future[object]] = set()
         self._tracer = trace.get_tracer("coordinator.participants", tracer_provider=tracer_provider)
         self._alone = Counter[str]()
+        self._stream_channels: list[grpc.aio.Channel] = []
         self._streams = {
-            participant: self._kept(participant, target.count(",") + 1, chance)
+            participant: self._kept(participant, target, chance)
             for participant, target in targets.items()
             if streams
         }
 
-    def _kept(self, participant: str, count: int, chance: Callable[[], float]) -> Streams:
+    def _kept(self, participant: str, target: str, chance: Callable[[], float]) -> Streams:
+        """Streams on channels of their own, which share the connections of the first."""
+        channels = [_channel(address) for address in addresses_of(target)]
+        self._stream_channels += channels
         return Streams(
-            participant,
-            self._channels[participant].stream_stream(STREAM_METHOD, None, None),
-            count=count,
-            unsent=self._call_alone,
-            tracer=self._tracer,
-            chance=chance,
+            participant, channels, unsent=self._call_alone, tracer=self._tracer, chance=chance
         )
 
     @property
@@ -216,9 +212,14 @@ class GrpcParticipants:
         """Cancel what is in flight, each attempt hearing so, and hang up."""
         self._contracts, self._methods, self._servers = {}, {}, {}
         await asyncio.gather(*(streams.close() for streams in self._streams.values()))
-        await asyncio.gather(*(channel.close(None) for channel in self._channels.values()))
+        channels = (*self._channels.values(), *self._stream_channels)
+        await asyncio.gather(*(channel.close(None) for channel in channels))
         if self._in_flight:
             await asyncio.wait(self._in_flight)
+
+
+def _channel(target: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
 
 
 def _begin(send: Send, attempt: Attempt, traceparent: str) -> Call:

@@ -1,8 +1,8 @@
 """The step streams to one participant, kept open while it offers them.
 
-As many are kept as the participant has addresses. The channel deals new streams to its addresses in
-turn, and calls take the streams in turn, so that each instance gets its share. A stream that has
-lived its time is replaced, which lets the load follow instances that come and go.
+One is kept for each of its addresses, and calls take them in turn, so that each instance gets its
+share. A stream that has lived its time is replaced: behind a name that resolves to several
+instances it comes to the next one, and the load follows those that come and go.
 
 One that breaks is opened again soon, then less and less often, and at once when the participant was
 asked anew what it offers; one that refuses to serve the stream is asked again only then. While no
@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeAlias
 
 import grpc
 from opentelemetry.trace import Tracer
 
 from coordinator.participants.base import Attempt
-from coordinator.participants.stream import MAX_BATCH_BYTES, Stream, Unsent
+from coordinator.participants.stream import MAX_BATCH_BYTES, Run, Stream, Unsent
 
 SERVICE = "mesh.v1.StepStream"
 METHOD = f"/{SERVICE}/Run"
-
-Runs: TypeAlias = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-"""The method mesh.v1.StepStream/Run, with messages in bytes."""
 
 _LIFE_SECONDS = 60.0
 """How long a stream lives, at least; at most twice that."""
@@ -42,16 +38,14 @@ class Streams:
     def __init__(
         self,
         participant: str,
-        run: Runs,
+        addresses: Sequence[grpc.aio.Channel],
         *,
-        count: int,
         unsent: Unsent,
         tracer: Tracer,
         chance: Callable[[], float],
     ) -> None:
-        """`run` is the method; `unsent` sends by itself what a stream could not."""
+        """A channel to each of its addresses; `unsent` sends by itself what a stream could not."""
         self._participant = participant
-        self._run = run
         self._unsent = unsent
         self._tracer = tracer
         self._chance = chance
@@ -61,12 +55,12 @@ class Streams:
         self._told = asyncio.Event()
         self._streams: deque[Stream] = deque()
         self._lives: set[asyncio.Task[None]] = set()
-        self._keepers = [asyncio.create_task(self._keep()) for _ in range(count)]
+        self._keepers = [asyncio.create_task(self._keep(address)) for address in addresses]
 
     @property
     def open(self) -> int:
         """How many take calls now."""
-        return sum(stream.open for stream in self._streams)
+        return sum(stream.open for stream in tuple(self._streams))  # read by another thread
 
     def offered(self) -> None:
         """The participant was asked, and serves streams."""
@@ -97,13 +91,13 @@ class Streams:
             task.cancel()
         await asyncio.wait(ending)
 
-    async def _keep(self) -> None:
-        failures = 0
+    async def _keep(self, address: grpc.aio.Channel) -> None:
+        failures, run = 0, address.stream_stream(METHOD, None, None)
         while True:
             while not self._offered:
                 await self._until_told(None)
             began = asyncio.get_running_loop().time()
-            stream = self._begin()
+            stream = self._begin(run(None))
             await self._until_closed(stream)
             self._streams.remove(stream)
             if stream.code is grpc.StatusCode.UNIMPLEMENTED:
@@ -112,10 +106,8 @@ class Streams:
             failures = 0 if lived_seconds > _LONGEST_PAUSE_SECONDS else failures + 1
             await self._until_told(self._pause_seconds(failures))
 
-    def _begin(self) -> Stream:
-        stream = Stream(
-            self._run(None), self._tracer, participant=self._participant, unsent=self._unsent
-        )
+    def _begin(self, run: Run) -> Stream:
+        stream = Stream(run, self._tracer, participant=self._participant, unsent=self._unsent)
         self._streams.append(stream)
         self._lives.add(stream.over)
         stream.over.add_done_callback(self._lives.discard)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.participants.addresses import InvalidParticipants, parse_participants
+from coordinator.participants.addresses import InvalidParticipants, addresses_of, parse_participants
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,12 @@ def test_a_bad_list_says_how_to_write_it(text: str, words: str) -> None:
     with pytest.raises(InvalidParticipants) as refused:
         parse_participants(text)
     assert words in str(refused.value)
+
+
+def test_each_address_of_a_group_is_a_target_by_itself() -> None:
+    assert addresses_of("ipv4:10.0.0.1:50052,10.0.0.2:50053") == [
+        "ipv4:10.0.0.1:50052",
+        "ipv4:10.0.0.2:50053",
+    ]
+    assert addresses_of("ipv6:[::1]:50052,[::2]:50053") == ["ipv6:[::1]:50052", "ipv6:[::2]:50053"]
+    assert addresses_of("order:50052") == ["order:50052"]
