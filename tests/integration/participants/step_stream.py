@@ -72,6 +72,8 @@ class StepStream:
         """What it does instead."""
         self.begun = 0
         """How many streams were opened."""
+        self.headers = True
+        """Whether it accepts a stream in so many words."""
         self.batches: list[pb.StepBatch] = []
         """All that have arrived."""
         self.cancelled = asyncio.Event()
@@ -83,10 +85,11 @@ class StepStream:
 
     async def _run(self, batches: AsyncIterator[bytes], context: StreamContext) -> None:
         self.begun += 1
+        if self.headers:
+            await context.send_initial_metadata(())
         await self.script(batches, context)
 
     async def serve(self, batches: AsyncIterator[bytes], context: StreamContext) -> None:
-        await context.send_initial_metadata(())
         writing = asyncio.Lock()
         async with asyncio.TaskGroup() as tasks:
             async for received in batches:

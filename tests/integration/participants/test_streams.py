@@ -5,55 +5,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import grpc
 from msgspec.structs import replace
 
-from coordinator.participants.base import Answer, Attempt, Failed
+from coordinator.participants.base import Done
 from coordinator.participants.grpc import GrpcParticipants
 from coordinator.participants.stream import MAX_BATCH_BYTES, MAX_BATCH_CALLS
+from protos.mesh.v1 import mesh_pb2 as pb
 from tests.integration.participants.participant import (
     DO,
+    SERVICE,
     Context,
+    Participant,
     Running,
     ask,
+    contract,
     echo,
     serve,
     until_streamed,
     wrapped,
 )
-from tests.integration.participants.step_stream import Script, StreamContext
-
-PATIENT = replace(DO, timeout_ms=60_000)
-
-
-def many(count: int, attempt: Attempt = PATIENT) -> list[Attempt]:
-    return [replace(attempt, saga_id=f"saga-{number}") for number in range(count)]
-
-
-async def ask_all(participants: GrpcParticipants, attempts: list[Attempt]) -> list[Answer]:
-    return await asyncio.gather(*(ask(participants, attempt) for attempt in attempts))
-
-
-def codes(answers: list[Answer]) -> set[str]:
-    return {answer.failure.code if isinstance(answer, Failed) else "OK" for answer in answers}
-
-
-async def hang(_request: bytes, _context: Context) -> bytes:
-    await asyncio.Event().wait()
-    raise AssertionError("unreachable")
-
-
-async def until(condition: asyncio.Event) -> None:
-    async with asyncio.timeout(10):
-        await condition.wait()
-
-
-async def serve_again(running: Running, script: Script) -> None:
-    """Let the participant do this with its next stream, and wait until that is open."""
-    running.participant.stream.script = script
-    await running.server.stop(None)
-    await until_streamed(running.participants, 0)
-    running.server, _ = await serve(running.participant, running.port)
-    await until_streamed(running.participants)
+from tests.integration.participants.step_stream import STREAM_SERVICE, StreamContext
+from tests.integration.participants.streaming import (
+    PATIENT,
+    ask_all,
+    codes,
+    hang,
+    many,
+    reopen,
+    results,
+    until,
+)
 
 
 async def test_calls_of_one_turn_travel_together(streamed: Running) -> None:
@@ -127,12 +109,106 @@ async def test_a_participant_that_does_not_read_holds_nobody_up(streamed: Runnin
     """What was never sent goes another way in the time that it has left."""
 
     async def deaf(_batches: AsyncIterator[bytes], context: StreamContext) -> None:
-        await context.send_initial_metadata(())
         await asyncio.Event().wait()
 
-    await serve_again(streamed, deaf)
+    await reopen(streamed, deaf)
     large = replace(DO, request=wrapped(bytes(600 << 10)))
     first = asyncio.gather(*(streamed.ask(a) for a in many(8, replace(large, timeout_ms=200))))
     second = asyncio.gather(*(streamed.ask(a) for a in many(8, large)))
     assert "DEADLINE_EXCEEDED" in codes(await first)
     assert codes(await second) == {"OK"}
+
+
+async def test_an_answer_with_a_status_of_ok_is_one(streamed: Running) -> None:
+    async def explicit(batches: AsyncIterator[bytes], context: StreamContext) -> None:
+        async for received in batches:
+            for call in pb.StepBatch.FromString(received).calls:
+                answer = pb.StepResult(call_id=call.call_id, response=wrapped(b"fine"))
+                answer.status.SetInParent()
+                await context.write(results(answer))
+
+    await reopen(streamed, explicit)
+    assert await streamed.ask(DO) == Done(wrapped(b"fine"))
+
+
+async def test_a_participant_that_refuses_the_stream_is_asked_again_when_its_contract_is() -> None:
+    participant = Participant(echo)
+
+    async def refuse(_batches: AsyncIterator[bytes], context: StreamContext) -> None:
+        refused.set()
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+    refused, participant.stream.headers = asyncio.Event(), False
+    participant.stream.script = refuse
+    server, port = await serve(participant)
+    participants = GrpcParticipants({"payment": f"127.0.0.1:{port}"})
+    participants.route([contract("payment", SERVICE, STREAM_SERVICE)])
+    await until(refused)
+    assert codes(await ask_all(participants, many(20))) == {"OK"}
+    assert participant.stream.begun == 1
+    participant.stream.script = participant.stream.serve
+    participants.route([contract("payment", SERVICE, STREAM_SERVICE)])
+    await until_streamed(participants)
+    await participants.close()
+    await server.stop(None)
+
+
+async def test_a_participant_that_says_nothing_at_first_gets_its_calls_by_stream() -> None:
+    """It need not send headers before its first answer, though ours do."""
+    participant = Participant(echo)
+
+    async def terse(batches: AsyncIterator[bytes], context: StreamContext) -> None:
+        async for received in batches:
+            for call in pb.StepBatch.FromString(received).calls:
+                answer = pb.StepResult(call_id=call.call_id, response=wrapped(b"fine"))
+                await context.write(results(answer))
+
+    participant.stream.headers, participant.stream.script = False, terse
+    server, port = await serve(participant)
+    participants = GrpcParticipants({"payment": f"127.0.0.1:{port}"})
+    participants.route([contract("payment", SERVICE, STREAM_SERVICE)])
+    await until_streamed(participants)
+    assert await ask(participants, DO) == Done(wrapped(b"fine"))
+    await participants.close()
+    await server.stop(None)
+
+
+async def test_a_participant_that_offers_streams_no_more_is_called_by_itself(
+    streamed: Running,
+) -> None:
+    streamed.participant.behave = slowly = Slowly()
+    asked = asyncio.create_task(streamed.ask(DO))
+    await until(streamed.participant.called)
+    streamed.participants.route([contract("payment", SERVICE)])
+    answered = asyncio.create_task(streamed.ask(replace(DO, saga_id="saga-2")))
+    slowly.may_answer.set()
+    assert codes([await asked, await answered]) == {"OK"}
+    (ways,) = streamed.participants.ways
+    assert (ways.streams, ways.streamed, ways.alone) == (0, 1, 1)
+
+
+class Slowly:
+    """Echoes when it may."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, request: bytes, context: Context) -> bytes:
+        await self.may_answer.wait()
+        return await echo(request, context)
+
+
+async def test_addresses_of_one_participant_have_a_stream_each() -> None:
+    one, two = Participant(echo), Participant(echo)
+    (first, port), (second, other_port) = await serve(one), await serve(two)
+    participants = GrpcParticipants({"payment": f"ipv4:127.0.0.1:{port},127.0.0.1:{other_port}"})
+    participants.route([contract("payment", SERVICE, STREAM_SERVICE)])
+    await until_streamed(participants, 2)
+    assert codes(await ask_all(participants, many(10))) == {"OK"}
+    assert (len(one.seen), len(two.seen)) == (5, 5)
+    await first.stop(None)
+    await until_streamed(participants, 1)
+    assert codes(await ask_all(participants, many(10))) == {"OK"}
+    assert (len(one.seen), len(two.seen)) == (5, 15)
+    await participants.close()
+    await second.stop(None)
