@@ -19,6 +19,7 @@ from coordinator.console.circuits import CircuitGauges
 from coordinator.console.metrics import Metrics, serving
 from coordinator.console.orphans import OrphanGauges
 from coordinator.console.stuck import StuckGauges
+from coordinator.console.ways import WayMetrics
 from coordinator.core.model import Definition
 from coordinator.definitions.base import DefinitionRefused
 from coordinator.definitions.registry import Registry
@@ -77,7 +78,9 @@ async def main(settings: Settings) -> None:
 async def _links(settings: Settings) -> AsyncIterator[_Links]:
     targets = parse_participants(settings.participants)
     async with tracing("coordinator") as tracer_provider, _journal(settings) as journal:
-        participants = GrpcParticipants(targets, tracer_provider=tracer_provider)
+        participants = GrpcParticipants(
+            targets, tracer_provider=tracer_provider, streams=settings.step_streams
+        )
         try:
             yield _Links(
                 journal=journal,
@@ -148,6 +151,7 @@ def _engine(
     engine = Engine(_engine_settings(settings), ports, definitions=definitions)
     metrics.gauge("saga_in_memory", "Sagas that this instance runs now.", lambda: engine.sagas)
     CircuitGauges(metrics.registry, engine.conditions)
+    WayMetrics(metrics.registry, lambda: links.participants.ways)
     return engine
 
 
