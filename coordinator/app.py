@@ -230,6 +230,7 @@ def _server(
         ready={"journal": journal_is_ready},
         tracer_provider=links.tracer_provider,
         reflection=reflection,
+        shares_port=settings.worker,
     )
     definitions = DefinitionService(registry)
     server.add_service(saga_pb2_grpc.add_DefinitionServiceServicer_to_server, definitions)

@@ -38,6 +38,16 @@ class Settings(ServiceSettings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$",
         description="name of this instance, the same after a restart, unlike any other's",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="processes that share GRPC_PORT, also --workers N: each with a lease of its own"
+        " (INSTANCE_ID-1 and so on) and a console of its own (CONSOLE_PORT and those after it)",
+    )
+    worker: bool = Field(
+        default=False, description="whether this is one of several; set by --workers for each"
+    )
     lease_seconds: float = Field(
         default=3,
         ge=0.5,

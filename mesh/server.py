@@ -58,7 +58,6 @@ _FAREWELL_SECONDS = 0.2
 moment of closing hears CANCELLED from grpc itself; who was told when to come back does not call."""
 
 _OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a second process on the port fails instead of taking half the calls
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     # A client may ping during a long call, to notice that we are gone, without being hung up on.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
@@ -67,7 +66,10 @@ _log = structlog.stdlib.get_logger()
 
 
 class Server:
-    """Everything one process serves by gRPC. Add first, then `run`."""
+    """Everything one process serves by gRPC. Add first, then `run`.
+
+    `shares_port`: others of this user that share it too may listen on the same port.
+    """
 
     def __init__(
         self,
@@ -76,8 +78,11 @@ class Server:
         ready: Mapping[str, Probe] | None = None,
         tracer_provider: trace.TracerProvider | None = None,
         reflection: Reflection = ReflectionServicer,
+        shares_port: bool = False,
     ) -> None:
         self._settings = settings
+        # Without it a second process on the port fails instead of taking half the calls.
+        self._options = (*_OPTIONS, ("grpc.so_reuseport", int(shares_port)))
         tracer_provider = tracer_provider or Unrecorded()
         self._border = Border(tracer_provider)
         self._step_stream = StepStream(tracer_provider)
@@ -143,7 +148,7 @@ class Server:
         Raises:
             OSError: the address is taken.
         """
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=self._options)
         handlers = (*self._handlers, *self._own_handlers())
         server.add_generic_rpc_handlers([_Wrapped(handlers, self._border)])
         self.port = _bind(server, self._settings)

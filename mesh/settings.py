@@ -76,14 +76,23 @@ class PostgresSettings(ServiceSettings):
 S = TypeVar("S", bound=ServiceSettings)
 
 
-def run(settings: type[S], main: Callable[[S], Coroutine[Any, Any, None]], *, service: str) -> None:
+def run(
+    settings: type[S],
+    main: Callable[[S], Coroutine[Any, Any, None]],
+    *,
+    service: str,
+    arguments: Sequence[str] | None = None,
+) -> None:
     """The body of every `__main__`: `--help`, settings, logs, then `main` until it returns.
+
+    `arguments` are those of the command line, when None.
 
     Raises:
         SystemExit: 0 after `--help`; 2 for a wrong setting or argument; 1 when the service cannot
             run, such as with a password that its database refuses.
     """
-    read = read_settings(settings, sys.argv[1:], service=service)
+    given = sys.argv[1:] if arguments is None else arguments
+    read = read_settings(settings, given, service=service)
     configure_logging(level=read.log_level, log_format=read.log_format, service=service)
     causes: list[BaseException] = []
     try:
