@@ -92,7 +92,13 @@ class Injector:
                 await self._supervisor.kill(fault.target)
             case FaultKind.PAUSE:
                 self._processes[fault.target].pause()
-            case FaultKind.CUT | FaultKind.SILENT | FaultKind.SLOW | FaultKind.LOSSY:
+            case (
+                FaultKind.CUT
+                | FaultKind.RESET
+                | FaultKind.SILENT
+                | FaultKind.SLOW
+                | FaultKind.LOSSY
+            ):
                 self._links[fault.target].turn(Mode(fault.kind))
             case (
                 FaultKind.RATE_LIMIT
@@ -114,7 +120,13 @@ class Injector:
                 self._supervisor.let_up(fault.target)
             case FaultKind.PAUSE:
                 self._processes[fault.target].resume()
-            case FaultKind.CUT | FaultKind.SILENT | FaultKind.SLOW | FaultKind.LOSSY:
+            case (
+                FaultKind.CUT
+                | FaultKind.RESET
+                | FaultKind.SILENT
+                | FaultKind.SLOW
+                | FaultKind.LOSSY
+            ):
                 self._links[fault.target].turn(Mode.OPEN)
             case _:
                 await self._switch()

@@ -2,6 +2,7 @@
 
     OPEN    bytes go through as they come
     CUT     every connection is broken (RST), and every new one at once
+    RESET   every connection is broken once, with all streams and calls on it; new ones go through
     SILENT  connections are accepted and stay, and nothing is delivered until the mode ends
     SLOW    every piece is late, and large ones take longer
     LOSSY   an answer now and then is lost, and its connection with it: what was asked has happened
@@ -32,6 +33,7 @@ class Mode(StrEnum):
 
     OPEN = "OPEN"
     CUT = "CUT"
+    RESET = "RESET"
     SILENT = "SILENT"
     SLOW = "SLOW"
     LOSSY = "LOSSY"
@@ -67,7 +69,7 @@ class Link:
             self._audible.clear()
         else:
             self._audible.set()
-        if mode is Mode.CUT:
+        if mode in {Mode.CUT, Mode.RESET}:
             self._break_all()
 
     def _break_all(self) -> None:

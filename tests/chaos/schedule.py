@@ -19,6 +19,7 @@ class FaultKind(StrEnum):
     KILL = "KILL"
     PAUSE = "PAUSE"
     CUT = "CUT"
+    RESET = "RESET"
     SILENT = "SILENT"
     SLOW = "SLOW"
     LOSSY = "LOSSY"
@@ -33,7 +34,13 @@ class FaultKind(StrEnum):
 
 PROVIDER = "provider"
 OF_PROCESS = (FaultKind.KILL, FaultKind.KILL, FaultKind.PAUSE)
-OF_LINK = (FaultKind.CUT, FaultKind.SILENT, FaultKind.SLOW, FaultKind.LOSSY)
+OF_LINK = (
+    FaultKind.CUT,
+    FaultKind.RESET,
+    FaultKind.SILENT,
+    FaultKind.SLOW,
+    FaultKind.LOSSY,
+)
 OF_PROVIDER = (
     FaultKind.RATE_LIMIT,
     FaultKind.ERROR_BEFORE,

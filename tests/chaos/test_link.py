@@ -76,6 +76,15 @@ async def test_a_cut_breaks_what_is_connected_and_what_connects() -> None:
         assert await (await on.connect()).ask(b"hello") == b""
 
 
+async def test_a_reset_breaks_what_is_connected_and_lets_new_connections_through() -> None:
+    async with bench() as on:
+        connected = await on.connect()
+        assert await connected.ask(b"hello") == b"hello"
+        on.link.turn(Mode.RESET)
+        assert await connected.answer() == b""
+        assert await (await on.connect()).ask(b"hello") == b"hello"
+
+
 async def test_a_link_that_is_open_again_carries_new_connections() -> None:
     async with bench() as on:
         on.link.turn(Mode.CUT)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from coordinator.journal.memory import MemoryJournal
-from tests.simulation.network import PARTICIPANTS, Services
+from tests.simulation.network import PARTICIPANTS, Network, Services
 from tests.simulation.store import WatchedStore
 
 JUMPS_MS = (-20_000, -6_000, -2_000, 2_000, 6_000, 20_000)
@@ -27,6 +27,8 @@ class Victim(Protocol):
     def alive(self) -> bool: ...
     @property
     def journal(self) -> MemoryJournal: ...
+    @property
+    def network(self) -> Network: ...
     def start(self) -> None: ...
     async def kill(self) -> None: ...
     async def shut_down(self) -> None: ...
@@ -74,8 +76,15 @@ class Storm:
             self._clock()
         elif instance.alive and dice < 0.45:
             await self._life(instance)
+        elif instance.alive and dice < 0.6:
+            self._stream(instance)
         elif instance.alive:
             self._journal(instance)
+
+    def _stream(self, instance: Victim) -> None:
+        name = self._chance.choice(PARTICIPANTS)
+        self._tell(f"the stream of {instance.name} to {name} breaks")
+        instance.network.break_stream(name)
 
     def _participant(self) -> None:
         name = self._chance.choice(PARTICIPANTS)

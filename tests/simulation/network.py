@@ -1,4 +1,5 @@
-"""The participants of a simulation, and the network between: lost, doubled, late and proxied calls.
+"""The participants of a simulation, and the network between: lost, doubled, late and proxied calls,
+and streams that break with everything that is on them.
 
 Participants keep one barrier row per saga and step, as the real ones do, and count the effects that
 are there. Two participants serve the steps in turn. One that is down answers nothing but that, and
@@ -107,6 +108,7 @@ class Network:
         self._chance = chance
         self._weather = weather
         self._passes = passes
+        self._on_streams: dict[str, list[_Once]] = {name: [] for name in PARTICIPANTS}
         self.dead = False
 
     def call(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
@@ -122,9 +124,18 @@ class Network:
         if self._chance.random() < weather.proxied:
             self._soon(lambda: hear(no(FailureKind.REFUSED)))
             return
+        on_stream = self._on_streams[serves(attempt.service)]
+        on_stream[:] = [earlier for earlier in on_stream if not earlier.over] + [hear]
         for _ in range(2 if self._chance.random() < weather.doubled else 1):
             if self._chance.random() >= weather.lost:
                 self._soon(lambda: self._arrive(attempt, hear))
+
+    def break_stream(self, participant: str) -> None:
+        """All calls in flight to it are unknown: their requests are lost, or else their answers."""
+        requests_are_lost = self._chance.random() < 0.5
+        for hear in self._on_streams[participant]:
+            hear.cut = requests_are_lost
+            hear(away())
 
     def whose(self, service: str) -> str:
         """See `Participants.whose`."""
@@ -140,7 +151,7 @@ class Network:
         asyncio.get_running_loop().call_later(attempt.timeout_ms / 1_000, lambda: hear(silence()))
 
     def _arrive(self, attempt: Attempt, hear: _Once) -> None:
-        if serves(attempt.service) in self._services.down:
+        if hear.cut or serves(attempt.service) in self._services.down:
             return
         answer = self._services.serve(attempt)
         if self._chance.random() >= self._weather().lost:
@@ -155,11 +166,13 @@ class Network:
 class _Once:
     def __init__(self, act: Callable[[Answer], None]) -> None:
         self._act = act
-        self._over = False
+        self.over = False
+        self.cut = False
+        """What was sent and has not arrived never will."""
 
     def __call__(self, answer: Answer) -> None:
-        if not self._over:
-            self._over = True
+        if not self.over:
+            self.over = True
             self._act(answer)
 
 
