@@ -15,16 +15,20 @@ from coordinator.console.circuits import CircuitGauges
 from coordinator.console.metrics import Metrics
 from coordinator.console.orphans import OrphanGauges
 from coordinator.console.stuck import StuckGauges
+from coordinator.console.ways import WayMetrics
 from coordinator.core.model import SagaState
 from coordinator.engine.errors import Excess
 from coordinator.engine.gate import Condition
 from coordinator.journal.memory import MemoryJournal, MemoryStore
+from coordinator.participants.base import Ways
 
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "ops" / "prometheus" / "alerts.yml"
 CONDITION = Condition(
     participant="payment", open=True, since_ms=1, waiting=5, in_flight=2, failure=None
 )
+
+WAYS = Ways(participant="payment", streams=1, streamed=7, alone=2)
 
 
 def shown(registry: CollectorRegistry) -> str:
@@ -36,6 +40,7 @@ def everything() -> CollectorRegistry:
     metrics = Metrics()
     metrics.gauge("saga_in_memory", "", lambda: 0)
     CircuitGauges(metrics.registry, lambda: [CONDITION])
+    WayMetrics(metrics.registry, lambda: [WAYS])
     StuckGauges(metrics.registry, MemoryJournal(MemoryStore(lambda: 0)))
     OrphanGauges(metrics.registry, now_ms=lambda: 0)
     return metrics.registry
@@ -50,6 +55,15 @@ def names() -> set[str]:
 def rules() -> list[Any]:
     groups = YAML(typ="safe").load(ALERTS)["groups"]
     return [pytest.param(rule, id=rule["alert"]) for group in groups for rule in group["rules"]]
+
+
+def test_each_participant_shows_by_which_way_it_is_called() -> None:
+    registry = CollectorRegistry()
+    WayMetrics(registry, lambda: [WAYS])
+    text = shown(registry)
+    assert 'saga_streams{participant="payment"} 1.0' in text
+    assert 'saga_calls_total{participant="payment",way="stream"} 7.0' in text
+    assert 'saga_calls_total{participant="payment",way="alone"} 2.0' in text
 
 
 def test_each_participant_shows_its_circuit_and_its_calls() -> None:
