@@ -58,6 +58,11 @@ lock: $(VENV)/ready
 	@$(BIN)/pip install --quiet uv
 	@for extra in "" dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
 	  --no-header --no-emit-index-url $${extra:+--extra $$extra} pyproject.toml -o requirements$${extra:+-$$extra}.lock; done
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
+	  --no-header --no-emit-index-url bench/peers/requirements.in -o bench/peers/requirements.txt
+
+# Not even `kill -9` of make leaves a process of the mesh behind.
+LEASH := $(BIN)/python -I -S local/leash.py
 
 # --- checks -----------------------------------------------------------------
 
@@ -168,10 +173,31 @@ chaos: setup
 chaos/check: setup
 	@$(BIN)/python -m tests.chaos --check $(FOLDER)
 
-# --- run --------------------------------------------------------------------
+# --- speed ------------------------------------------------------------------
 
-# Not even `kill -9` of make leaves a process of the mesh behind.
-LEASH := $(BIN)/python -I -S local/leash.py
+BENCH := $(LEASH) $(BIN)/python -m bench
+
+## bench: how fast it is, in bench/results/latest.json; FULL=1 with 10 M finished sagas; needs Go
+.PHONY: bench
+bench: setup
+	@$(BENCH) $(if $(FULL),--full)
+
+## bench-peers: the same with DTM, DBOS and Temporal taking turns; builds them into build/peers
+.PHONY: bench-peers
+bench-peers: setup
+	@$(BENCH) --peers $(if $(FULL),--full)
+
+## bench-quick: fails when a saga costs a quarter more than bench/baseline.json says; needs Go
+.PHONY: bench-quick
+bench-quick: setup
+	@$(BENCH).quick
+
+## bench-accept: make the present cost the one that later changes are held against
+.PHONY: bench-accept
+bench-accept: setup
+	@$(BENCH).quick --accept
+
+# --- run --------------------------------------------------------------------
 
 ## demo: the whole mesh, five orders, five promises checked in the databases
 .PHONY: demo

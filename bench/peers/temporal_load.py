@@ -54,4 +54,5 @@ async def main() -> None:
     await channel.close()
 
 
-asyncio.run(main())
+if __name__ == "__main__":  # its sandbox imports this module again
+    asyncio.run(main())
