@@ -6,7 +6,8 @@ Each entry, separated by commas, is one participant:
     order=127.0.0.1:50052                   a name of its own, for instance on one machine
     order=10.0.0.1:50052|10.0.0.2:50052     a group: several instances of the same service
 
-A group is given as IP addresses. Where one DNS name resolves to all instances, that name is enough.
+A group is given as IP addresses. Where one DNS name resolves to all instances, that name is enough:
+calls by themselves go to each in turn, a step stream to one after the other (`streams.py`).
 """
 
 from __future__ import annotations
