@@ -34,16 +34,17 @@ def driver_url(dsn: str) -> URL:
     return make_url(dsn).set(drivername="postgresql+psycopg")
 
 
-def create_engine(dsn: str, *, pool_size: int = 10, max_overflow: int = 10) -> AsyncEngine:
+def create_engine(dsn: str, *, pool_size: int = 20) -> AsyncEngine:
     """An engine whose sessions wait at most 5 s for a lock and idle at most 10 s in a transaction.
 
-    It connects on first use, replaces connections that died, and keeps values out of its errors.
+    It connects on first use and keeps up to `pool_size` sessions, for to open one costs more than a
+    step does; it replaces those that died, and keeps values out of its errors.
     """
     engine = create_async_engine(
         driver_url(dsn),
         isolation_level="READ COMMITTED",
         pool_size=pool_size,
-        max_overflow=max_overflow,
+        max_overflow=0,
         pool_timeout=5,
         pool_pre_ping=True,
         hide_parameters=True,

@@ -1,10 +1,11 @@
 """The barrier for effects in PostgreSQL: the row and the effect commit together, or not at all.
 
 Do inserts its row first. A parallel duplicate waits there on the unique key until this transaction
-ends, and then finds either the outcome or nothing. The handler runs under a savepoint, so that a
-rejection takes its writes back but keeps the row, which then stores the rejection. Nothing is
-answered before COMMIT; a COMMIT without an answer is UNAVAILABLE, never a rejection. Compensate
-inserts the same row as a tombstone, so that whichever comes first decides.
+ends, and then finds either the outcome or nothing. A rejection rolls all of it back, row and
+writes, and is then stored by the same insert in a transaction of its own: if a twin or a Compensate
+came in between, that one has decided, and is answered. So the common case pays for no savepoint.
+Nothing is answered before COMMIT; a COMMIT without an answer is UNAVAILABLE, never a rejection.
+Compensate inserts the same row as a tombstone, so that whichever comes first decides.
 
 No other session ever sees a row in DOING: a crash anywhere before COMMIT leaves no trace.
 
@@ -51,8 +52,11 @@ class _PostgresStep:
     async def do(self, call: StepCall, request: Message) -> Message:
         rules.refuse_expired(call, self._clock())
         rules.refuse_large_request(request)
-        async with transaction(self._engine) as tx:
-            outcome = await self._outcome(call, request, tx)
+        try:
+            async with transaction(self._engine) as tx:
+                outcome = await self._outcome(call, request, tx)
+        except Rejected as rejection:
+            outcome = await self._reject(call, request, rejection)
         return rules.answer(outcome)
 
     async def compensate(self, call: StepCall, compensation: Message) -> Message:
@@ -67,16 +71,18 @@ class _PostgresStep:
         if not await rows.insert_doing(tx, call, self._step.service, request):
             return await self._replay(call, request, tx)
         rules.refuse_expired(call, self._clock())  # the insert may have waited
-        try:
-            async with tx.begin_nested():
-                response: Message = await self._step.do(call, request, tx)
-        except Rejected as rejection:
-            stored = rules.freeze(rejection, self.types)
-            await rows.move(tx, call, BarrierState.DOING, BarrierState.REJECTED, rejection=stored)
-            return rules.thaw(stored)
+        response: Message = await self._step.do(call, request, tx)
         stored = rules.canonical(rules.check_response(self.types, response))
         await rows.move(tx, call, BarrierState.DOING, BarrierState.DONE, response=stored)
         return response
+
+    async def _reject(self, call: StepCall, request: Message, rejection: Rejected) -> Outcome:
+        """Store the rejection, now that its writes are taken back; or answer what came between."""
+        stored = rules.freeze(rejection, self.types)
+        async with transaction(self._engine) as tx:
+            if await rows.insert_rejected(tx, call, self._step.service, request, stored):
+                return rules.thaw(stored)
+            return await self._replay(call, request, tx)
 
     async def _replay(self, call: StepCall, request: Message, tx: AsyncConnection) -> Outcome:
         outcome = (await rows.read(tx, call)).outcome(call, request, self.types)

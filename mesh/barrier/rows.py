@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, assert_never
 
 from google.protobuf.message import Message
-from sqlalchemy import ColumnElement, Select, and_, func, select, update
+from sqlalchemy import Select, Update, and_, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -74,34 +74,45 @@ class Row:
 
 Outcome = Message | Rejected
 
-_COLUMNS = [barrier.c[field.name] for field in fields(Row)]
+# Statements are built once: SQLAlchemy takes longer to build one than PostgreSQL to execute it.
+_HERE = and_(barrier.c.saga_id == bindparam("of_saga"), barrier.c.step == bindparam("of_step"))
+_INSERT = insert(barrier).on_conflict_do_nothing().returning(barrier.c.step)
+_READ = select(*[barrier.c[field.name] for field in fields(Row)]).where(_HERE)
+_LOCK = _READ.with_for_update()
+_UPDATE = (
+    update(barrier)
+    .where(_HERE, barrier.c.state == bindparam("from_state"))
+    .values(update_time=func.clock_timestamp())
+)
+_NOTE = _UPDATE.where(barrier.c.stage == bindparam("from_stage"))
 
 
 async def insert_doing(tx: AsyncConnection, call: StepCall, service: str, request: Message) -> bool:
     """True if this Do is the first; waits for a parallel twin's transaction to end."""
-    return await _insert(
-        tx,
-        call,
-        service=service,
-        state=BarrierState.DOING,
-        request=canonical(request),
-        request_sha256=fingerprint(request),
-    )
+    return await _insert(tx, call, service, BarrierState.DOING, _sent(request))
+
+
+async def insert_rejected(
+    tx: AsyncConnection, call: StepCall, service: str, request: Message, rejection: bytes
+) -> bool:
+    """True if nothing else was decided since this Do gave up its row; waits like `insert_doing`."""
+    values = {**_sent(request), "rejection": rejection}
+    return await _insert(tx, call, service, BarrierState.REJECTED, values)
 
 
 async def insert_tombstone(tx: AsyncConnection, call: StepCall, service: str) -> bool:
     """True if this Compensate is the first that is heard of the step; waits like `insert_doing`."""
-    return await _insert(tx, call, service=service, state=BarrierState.COMPENSATED)
+    return await _insert(tx, call, service, BarrierState.COMPENSATED, {})
 
 
 async def read(tx: AsyncConnection, call: StepCall) -> Row:
     """What is committed. Raises Conflict `STEP_BUSY` when a purge was faster."""
-    return await _read(tx, call, select(*_COLUMNS))
+    return await _read(tx, call, _READ)
 
 
 async def lock(tx: AsyncConnection, call: StepCall) -> Row:
     """Like `read`, and nobody else changes the row until this transaction ends."""
-    return await _read(tx, call, select(*_COLUMNS).with_for_update())
+    return await _read(tx, call, _LOCK)
 
 
 async def move(
@@ -116,38 +127,49 @@ async def move(
     """Compare and swap the state; False when it is no longer `source`."""
     outcome = {"response": response, "rejection": rejection}
     known = {name: value for name, value in outcome.items() if value is not None}
-    return await _update(tx, and_(_is(call), barrier.c.state == source), state=target, **known)
+    return await _update(tx, call, _UPDATE, {"from_state": source, "state": target, **known})
 
 
 async def note(
     tx: AsyncConnection, call: StepCall, state: BarrierState, stage: int, changed: Note
 ) -> bool:
     """Compare and swap the note; False when state or stage are others by now."""
-    here = and_(_is(call), barrier.c.state == state, barrier.c.stage == stage)
-    return await _update(tx, here, note=dict(changed), stage=stage + 1)
+    here = {"from_state": state, "from_stage": stage}
+    return await _update(tx, call, _NOTE, {**here, "note": dict(changed), "stage": stage + 1})
 
 
-async def _insert(tx: AsyncConnection, call: StepCall, **values: object) -> bool:
-    row = {"saga_id": call.saga_id, "step": call.step, **values}
-    statement = insert(barrier).values(row).on_conflict_do_nothing().returning(barrier.c.step)
-    return (await tx.execute(statement)).first() is not None
+def _sent(request: Message) -> dict[str, object]:
+    return {"request": canonical(request), "request_sha256": fingerprint(request)}
+
+
+async def _insert(
+    tx: AsyncConnection,
+    call: StepCall,
+    service: str,
+    state: BarrierState,
+    values: Mapping[str, object],
+) -> bool:
+    key = {"saga_id": call.saga_id, "step": call.step}
+    row = {**key, "service": service, "state": state, **values}
+    return (await tx.execute(_INSERT, row)).first() is not None
 
 
 async def _read(tx: AsyncConnection, call: StepCall, statement: Select[Any]) -> Row:
-    row = (await tx.execute(statement.where(_is(call)))).mappings().one_or_none()
+    row = (await tx.execute(statement, _key(call))).mappings().one_or_none()
     if row is None:
         raise rules.busy(call)
     return Row(**{**row, "state": BarrierState(row["state"])})
 
 
-async def _update(tx: AsyncConnection, where: ColumnElement[bool], **values: object) -> bool:
-    statement = update(barrier).where(where).values(update_time=func.clock_timestamp(), **values)
-    result = await tx.execute(statement)
+async def _update(
+    tx: AsyncConnection, call: StepCall, statement: Update, values: dict[str, object]
+) -> bool:
+    result = await tx.execute(statement, {**_key(call), **values})
     return result.rowcount == 1
 
 
-def _is(call: StepCall) -> ColumnElement[bool]:
-    return and_(barrier.c.saga_id == call.saga_id, barrier.c.step == call.step)
+def _key(call: StepCall) -> dict[str, object]:
+    return {"of_saga": call.saga_id, "of_step": call.step}
 
 
 def _present(value: bytes | None) -> bytes:

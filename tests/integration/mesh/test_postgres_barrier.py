@@ -11,9 +11,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from mesh.barrier import rows
 from mesh.barrier.postgres import PostgresBarrier
 from mesh.barrier.tables import barrier
-from mesh.errors import Conflict, MeshError, Rejected, Retry
+from mesh.errors import Conflict, MeshError, NotNow, Rejected, Retry
 from mesh.postgres import create_engine, driver_url, ready
 from mesh.step import MAX_MESSAGE_BYTES, Step, StepCall
 from protos.order.v1 import order_pb2
@@ -103,6 +104,71 @@ async def test_a_rejection_after_a_failed_statement_is_stored(engine: AsyncEngin
     for step in (Misbehaving(refuse), CreateOrder()):
         with pytest.raises(Rejected):
             await do(engine, step)
+
+    assert await counts(engine) == (0, 1)
+
+
+def refusing() -> CreateOrder:
+    step = CreateOrder()
+    step.rejecting = True
+    return step
+
+
+@pytest.fixture
+def in_between(monkeypatch: pytest.MonkeyPatch) -> Callable[[Awaitable[Message]], None]:
+    """Has something else happen after a rejection has taken back its writes."""
+
+    def happens(other: Awaitable[Message]) -> None:
+        store = rows.insert_rejected
+
+        async def later(
+            tx: AsyncConnection, call: StepCall, service: str, request: Message, rejection: bytes
+        ) -> bool:
+            monkeypatch.undo()
+            await other
+            return await store(tx, call, service, request, rejection)
+
+        monkeypatch.setattr(rows, "insert_rejected", later)
+
+    return happens
+
+
+async def test_a_compensate_before_a_rejection_is_stored_decides(
+    engine: AsyncEngine, in_between: Callable[[Awaitable[Message]], None]
+) -> None:
+    undo = order_pb2.CreateOrderCompensation(request=REQUEST)
+    in_between(PostgresBarrier(engine).guard(CreateOrder()).compensate(CALL, undo))
+
+    with pytest.raises(NotNow) as refused:
+        await do(engine, refusing())
+
+    assert refused.value.reason == "STEP_ALREADY_COMPENSATED"
+    assert await counts(engine) == (0, 1)
+
+
+async def test_a_twin_that_succeeds_before_a_rejection_is_stored_answers_for_both(
+    engine: AsyncEngine, in_between: Callable[[Awaitable[Message]], None]
+) -> None:
+    in_between(do(engine))
+
+    response = await do(engine, refusing())
+
+    assert isinstance(response, Response)
+    assert await counts(engine) == (1, 1)
+
+
+async def test_a_twin_that_rejects_before_a_rejection_is_stored_answers_for_both(
+    engine: AsyncEngine, in_between: Callable[[Awaitable[Message]], None]
+) -> None:
+    async def twin() -> Message:
+        with pytest.raises(Rejected):
+            await do(engine, refusing())
+        return Response()
+
+    in_between(twin())
+
+    with pytest.raises(Rejected, match="none left"):
+        await do(engine, refusing())
 
     assert await counts(engine) == (0, 1)
 
