@@ -5,7 +5,8 @@
 
 Each of N sagas at a time writes five events of about 300 bytes (started, four steps done) one after
 the other, each after the one before is on disk, and is then followed by another saga. With jitter,
-0 to 10 ms pass between two events, as they do while participants work.
+0 to 10 ms pass between two events, as they do while participants work. `wait` is how long a group
+commit may wait for more; what it is worth is CPU for each append, here and in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from msgspec.structs import replace
+from psycopg import AsyncConnection
 from uuid_utils import uuid7
 
 from coordinator.core.commands import Call
@@ -33,6 +36,15 @@ from local.postgres import Postgres
 _EVENTS = 5
 _PAYLOAD = b"p" * 100
 _CALL = (Call(step="charge_payment", direction=Direction.DO, attempt=1, request=b"r" * 150),)
+_SEEN = """
+SELECT (SELECT pid FROM pg_stat_activity
+        WHERE application_name = 'journal' AND datname = current_database()),
+       (SELECT wal_bytes FROM pg_stat_wal),
+       (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())
+"""
+_HEAD = (
+    " sagas jitter/ms wait/ms appends/s   p50/ms   p99/ms  own CPU/us PostgreSQL WAL/bytes  a group"
+)
 _SAGA = Saga(
     saga_id="",
     definition=Definition(name="bench", hash="0" * 64, steps=()),
@@ -86,12 +98,44 @@ def one_append(saga_id: str, revision: int) -> Append:
     if revision == 1:
         event = Started(time_ms=now, input_bytes=_PAYLOAD, keys={"order_id": saga_id})
     state = SagaState.COMPLETED if last else SagaState.RUNNING
+    saga = replace(
+        _SAGA, saga_id=saga_id, revision=revision, state=state, keys={"order_id": saga_id}
+    )
     return Append(
-        saga=replace(_SAGA, saga_id=saga_id, revision=revision, state=state),
+        saga=saga,
         event=event,
         commands=() if last else _CALL,
         state_changed=revision in {1, _EVENTS},
     )
+
+
+@dataclass(frozen=True)
+class Server:
+    """What PostgreSQL has done so far."""
+
+    cpu: float
+    """Seconds of the session that writes groups."""
+    wal: float
+    """Bytes."""
+    groups: float
+    """Group commits, and hardly any other transaction."""
+
+    @classmethod
+    async def seen(cls, admin: AsyncConnection) -> Server:
+        """As its own statistics tell, which are a second old at most."""
+        await admin.execute("SELECT pg_stat_clear_snapshot()")
+        found = await admin.execute(_SEEN)
+        ((writer, wal, groups),) = await found.fetchall()
+        cpu = psutil.Process(writer).cpu_times()
+        return cls(cpu.user + cpu.system, float(wal), groups)
+
+    def since(self, before: Server, appends: int) -> Server:
+        """For each append."""
+        return Server(
+            (self.cpu - before.cpu) / appends,
+            (self.wal - before.wal) / appends,
+            (self.groups - before.groups) / appends,
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +148,8 @@ class Figures:
     p99: float
     cpu: float
     """Seconds of this process for each append."""
+    server: Server
+    """What the server did for each append."""
 
 
 async def measure(
@@ -116,19 +162,22 @@ async def measure(
     load = Load(journal, jitter)
     for _ in range(sagas):
         load.begin()
-    await asyncio.sleep(seconds / 4)  # until plans are made and caches are warm
-    load.waits.clear()
-    cpu, begun = time.process_time(), time.perf_counter()
-    await asyncio.sleep(seconds)
-    cpu, elapsed = time.process_time() - cpu, time.perf_counter() - begun
-    load.running, waits = False, sorted(load.waits)
-    await asyncio.sleep(0.1)
+    async with await AsyncConnection.connect(dsn, autocommit=True) as admin:
+        await asyncio.sleep(seconds / 4)  # until plans are made and caches are warm
+        load.waits.clear()
+        cpu, begun, before = time.process_time(), time.perf_counter(), await Server.seen(admin)
+        await asyncio.sleep(seconds)
+        cpu, elapsed = time.process_time() - cpu, time.perf_counter() - begun
+        waits, after = sorted(load.waits), await Server.seen(admin)
+        load.running = False
+        await asyncio.sleep(0.1)
     await journal.close()
     return Figures(
         len(waits) / elapsed,
         waits[len(waits) // 2],
         waits[len(waits) * 99 // 100],
         cpu / len(waits),
+        after.since(before, len(waits)),
     )
 
 
@@ -136,7 +185,8 @@ async def _print_row(dsn: str, sagas: int, jitter: float, wait: float, seconds: 
     found = await measure(dsn, sagas=sagas, seconds=seconds, jitter=jitter, wait=wait)
     print(  # noqa: T201 - this is what it is for
         f"{sagas:6} {jitter * 1e3:8.0f} {wait * 1e3:6.1f} {found.appends_per_second:10,.0f}"
-        f" {found.p50 * 1e3:8.2f} {found.p99 * 1e3:8.2f} {found.cpu * 1e6:10.0f}"
+        f" {found.p50 * 1e3:8.2f} {found.p99 * 1e3:8.2f} {found.cpu * 1e6:11.0f}"
+        f" {found.server.cpu * 1e6:10.0f} {found.server.wal:9,.0f} {1 / found.server.groups:8.1f}"
     )
 
 
@@ -146,7 +196,7 @@ async def main() -> None:
     options.add_argument("--dsn", help="a database to write to; an embedded server when absent")
     options.add_argument("--seconds", type=float, default=4)
     chosen = options.parse_args()
-    print(" sagas jitter/ms wait/ms appends/s   p50/ms   p99/ms  own CPU/us")  # noqa: T201
+    print(_HEAD)  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         async with Postgres(Path(folder), free_port()) as server:
             dsn = chosen.dsn or await server.create_database("bench")

@@ -11,13 +11,13 @@ of the later one fails with a unique violation and finds the saga when it is run
 
 Its plan is made once, perhaps while the tables are empty, so it is worded to leave one good choice:
 each part looks up, by a key, what the group names. Hence arrays where a join might read every
-suspect or every verb, and "not decided" instead of "PENDING", of which there is an index.
+suspect or every verb, and "not decided" instead of "PENDING", of which there is an index. Arrays
+are unnested in a SELECT list, all of them in step: in a FROM each would first be stored as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 
 from msgspec import Struct, json
@@ -26,13 +26,13 @@ from psycopg import AsyncConnection
 from coordinator.journal.base import Append, Lease
 from coordinator.journal.codec import Row, clean_keys
 from coordinator.journal.packing import (
+    BYTES,
+    INTEGER,
+    JSONB,
     NULL,
-    BytesArray,
-    IntegerArray,
-    JsonbArray,
-    PackedArray,
-    TextArray,
-    TimeArray,
+    TEXT,
+    TIME,
+    Element,
     pack_bytes,
     pack_integer,
     pack_jsonb,
@@ -40,6 +40,7 @@ from coordinator.journal.packing import (
     pack_text,
     pack_time,
 )
+from coordinator.journal.prepared import Statement
 
 SETTINGS = {
     "synchronous_commit": "on",
@@ -63,10 +64,11 @@ WITH lease AS MATERIALIZED (
   INSERT INTO saga.saga_event
     (saga_id, revision, time, kind, step, attempt, payload, commands, state)
   SELECT new.*
-  FROM lease, unnest(
-    %(saga_ids)s, %(revisions)s, %(times)s, %(kinds)s, %(steps)s, %(attempts)s, %(payloads)s,
-    %(commands)s, %(states)s
-  ) AS new (saga_id, revision, time, kind, step, attempt, payload, commands, state)
+  FROM lease, (
+    SELECT unnest(%(saga_ids)s) AS saga_id, unnest(%(revisions)s) AS revision,
+           unnest(%(times)s), unnest(%(kinds)s), unnest(%(steps)s), unnest(%(attempts)s),
+           unnest(%(payloads)s), unnest(%(commands)s), unnest(%(states)s)
+  ) AS new
   WHERE new.revision - 1 = coalesce((
     SELECT newest.revision FROM saga.saga_event AS newest
     WHERE newest.saga_id = new.saga_id ORDER BY newest.revision DESC LIMIT 1
@@ -76,10 +78,11 @@ WITH lease AS MATERIALIZED (
   INSERT INTO saga.saga
     (saga_id, definition, definition_hash, keys, state, create_time, update_time, owner, epoch)
   SELECT new.*, new.create_time, %(instance_id)s, %(epoch)s
-  FROM lease, unnest(
-    %(started_ids)s, %(definitions)s, %(definition_hashes)s, %(keys)s, %(started_states)s,
-    %(create_times)s
-  ) AS new (saga_id, definition, definition_hash, keys, state, create_time)
+  FROM lease, (
+    SELECT unnest(%(started_ids)s) AS saga_id, unnest(%(definitions)s),
+           unnest(%(definition_hashes)s), unnest(%(keys)s), unnest(%(started_states)s),
+           unnest(%(create_times)s) AS create_time
+  ) AS new
   WHERE NOT EXISTS (SELECT FROM saga.saga_event AS old WHERE old.saga_id = new.saga_id)
   ON CONFLICT (saga_id) DO NOTHING
 ), acquitted AS (
@@ -101,7 +104,7 @@ WITH lease AS MATERIALIZED (
       USING (saga_id)
   ))
 )
-SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM written)
+SELECT CASE WHEN EXISTS (SELECT FROM lease) THEN (SELECT count(*) FROM written) END
 """
 
 _COMPARE = """
@@ -119,28 +122,40 @@ LEFT JOIN saga.saga ON saga.saga_id = kept.saga_id
 ORDER BY told.place
 """
 
-_AWAIT_LOST_WRITES = "SELECT FROM saga.instance WHERE instance_id = %(instance_id)s FOR UPDATE"
+_AWAIT_LOST_WRITES = "SELECT FROM saga.instance WHERE instance_id = %s FOR UPDATE"
+_TRUE = b"\x01"
 
-_EVENT: Mapping[str, type[PackedArray]] = {
-    "saga_ids": TextArray,
-    "revisions": IntegerArray,
-    "times": TimeArray,
-    "kinds": TextArray,
-    "steps": TextArray,
-    "attempts": IntegerArray,
-    "payloads": BytesArray,
-    "commands": BytesArray,
-    "states": TextArray,
+_EVENT = {
+    "saga_ids": TEXT,
+    "revisions": INTEGER,
+    "times": TIME,
+    "kinds": TEXT,
+    "steps": TEXT,
+    "attempts": INTEGER,
+    "payloads": BYTES,
+    "commands": BYTES,
+    "states": TEXT,
 }
-_START: Mapping[str, type[PackedArray]] = {
-    "started_ids": TextArray,
-    "definitions": TextArray,
-    "definition_hashes": TextArray,
-    "keys": JsonbArray,
-    "started_states": TextArray,
-    "create_times": TimeArray,
+_START = {
+    "started_ids": TEXT,
+    "definitions": TEXT,
+    "definition_hashes": TEXT,
+    "keys": JSONB,
+    "started_states": TEXT,
+    "create_times": TIME,
 }
-_VERB: Mapping[str, type[PackedArray]] = {"accepting_ids": TextArray, "verb_ids": TextArray}
+_VERB = {"accepting_ids": TEXT, "verb_ids": TEXT}
+
+
+def _statement(name: str, text: str, *arrays: Mapping[str, Element]) -> Statement:
+    types = {"instance_id": "text", "epoch": "bigint"}
+    for elements in arrays:
+        types |= {parameter: f"{element.name}[]" for parameter, element in elements.items()}
+    return Statement(name, text, types)
+
+
+WRITE = _statement("write_group", _WRITE, _EVENT, _START, _VERB)
+COMPARE = _statement("compare_group", _COMPARE, _EVENT)
 
 
 class Packed(Struct, frozen=True, kw_only=True, gc=False):
@@ -153,16 +168,6 @@ class Packed(Struct, frozen=True, kw_only=True, gc=False):
     verb: tuple[bytes, ...] | None
     size: int
     """Bytes, roughly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What one statement did."""
-
-    held: bool
-    """Whether the lease was held; nothing was written otherwise."""
-    events: int
-    """How many of the events were new and followed their sagas' newest."""
 
 
 def pack(append: Append, row: Row) -> Packed:
@@ -206,18 +211,34 @@ def _pack_start(append: Append, event: tuple[bytes, ...]) -> tuple[bytes, ...]:
     )
 
 
-async def write(connection: AsyncConnection, lease: Lease, group: Sequence[Packed]) -> Written:
-    """Write a group, all or nothing, under a lease.
+async def prepare(connection: AsyncConnection) -> None:
+    """Prepare a session to write groups and to compare them.
+
+    Raises:
+        psycopg.Error: it is of no use.
+    """
+    await WRITE.prepare(connection)
+    await COMPARE.prepare(connection)
+
+
+async def write(connection: AsyncConnection, lease: Lease, group: Sequence[Packed]) -> int | None:
+    """Write a group, all or nothing, if the lease is held; None if it is not.
+
+    Returns how many of the events were new and followed their sagas' newest.
 
     Raises:
         psycopg.Error: nothing was written, or it was not answered.
     """
     # Sorted, so that two coordinators that start the same sagas cannot block each other.
-    parameters = _lease(lease) | _events(sorted(group, key=attrgetter("saga_id")))
-    cursor = connection.cursor(binary=True)
-    await cursor.execute(_WRITE, parameters, prepare=True)
-    ((held, events),) = await cursor.fetchall()
-    return Written(held=held == 1, events=events)
+    group = sorted(group, key=attrgetter("saga_id"))
+    parameters = [
+        *_lease(lease),
+        *_arrays(_EVENT, [packed.event for packed in group]),
+        *_arrays(_START, [packed.start for packed in group if packed.start]),
+        *_arrays(_VERB, [packed.verb for packed in group if packed.verb]),
+    ]
+    ((events,),) = await WRITE.ask(connection, parameters)
+    return None if events is None else int.from_bytes(events)
 
 
 async def compare(
@@ -228,32 +249,23 @@ async def compare(
     Raises:
         psycopg.Error: it was not answered.
     """
-    parameters = _lease(lease) | _events(group)
-    cursor = await connection.execute(_COMPARE, parameters)
-    return [same for (same,) in await cursor.fetchall()]
+    parameters = [*_lease(lease), *_arrays(_EVENT, [packed.event for packed in group])]
+    return [same == _TRUE for (same,) in await COMPARE.ask(connection, parameters)]
 
 
 async def await_lost_writes(connection: AsyncConnection, lease: Lease) -> None:
     """Return once no statement under this lease is in progress whose answer was lost."""
-    await connection.execute(_AWAIT_LOST_WRITES, _lease(lease))
+    await connection.execute(_AWAIT_LOST_WRITES, [lease.instance_id])
 
 
-def _lease(lease: Lease) -> dict[str, object]:
-    return {"instance_id": lease.instance_id, "epoch": lease.epoch}
-
-
-def _events(group: Sequence[Packed]) -> dict[str, PackedArray]:
-    return {
-        **_arrays(_EVENT, [packed.event for packed in group]),
-        **_arrays(_START, [packed.start for packed in group if packed.start]),
-        **_arrays(_VERB, [packed.verb for packed in group if packed.verb]),
-    }
+def _lease(lease: Lease) -> tuple[bytes, bytes]:
+    return lease.instance_id.encode(), lease.epoch.to_bytes(8)
 
 
 def _arrays(
-    kinds: Mapping[str, type[PackedArray]], places: Sequence[tuple[bytes, ...]]
-) -> dict[str, PackedArray]:
-    columns = zip(*places, strict=True) if places else ((),) * len(kinds)
-    return {
-        name: kind.of(column) for (name, kind), column in zip(kinds.items(), columns, strict=True)
-    }
+    elements: Mapping[str, Element], places: Sequence[tuple[bytes, ...]]
+) -> Iterator[bytes]:
+    columns = zip(*places, strict=True) if places else ((),) * len(elements)
+    return (
+        element.array(column) for element, column in zip(elements.values(), columns, strict=True)
+    )

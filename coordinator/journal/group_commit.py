@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -40,10 +40,10 @@ from coordinator.journal.flush import (
     await_lost_writes,
     compare,
     pack,
+    prepare,
     write,
 )
 from coordinator.journal.pace import Pace
-from coordinator.journal.packing import register
 
 Done = Callable[[AppendError | None], None]
 
@@ -136,13 +136,25 @@ class GroupCommit:
         finally:  # also when a bug ends it: nobody may wait for ever
             self.available = False
             self._closing.set()
-            for waiting in (*group, *self._queue):
-                self._tell(waiting, LeaseLost("the journal was closed"))
+            left = [waiting for waiting in (*group, *self._queue) if not waiting.told]
+            self._tell(left, [LeaseLost("the journal was closed")] * len(left))
 
-    def _tell(self, waiting: _Waiting, verdict: AppendError | None) -> None:
-        if not waiting.told:
+    def _tell(self, group: Sequence[_Waiting], verdicts: Sequence[AppendError | None]) -> None:
+        """Let a group hear its verdicts, all of it in one turn of the loop."""
+        for waiting in group:
             waiting.told = True
-            self._loop.call_soon(waiting.done, verdict)
+        self._loop.call_soon(self._call, zip(group, verdicts, strict=True))
+
+    def _call(self, told: Iterator[tuple[_Waiting, AppendError | None]]) -> None:
+        """Call each `done`. When one raises, the loop hears of it and calls the others later."""
+        rest = True
+        try:
+            for waiting, verdict in told:
+                waiting.done(verdict)
+            rest = False
+        finally:
+            if rest:
+                self._loop.call_soon(self._call, told)
 
     async def _gather(self) -> bool:
         """Wait until there is a group; False when there will be none."""
@@ -151,7 +163,7 @@ class GroupCommit:
                 return False
             self._arrived.clear()
             await self._arrived.wait()
-        if pause := self._pace.wait():
+        if pause := self._pace.wait(len(self._queue)):
             await asyncio.sleep(pause)
         return True
 
@@ -173,8 +185,7 @@ class GroupCommit:
         except psycopg.Error as refusal:
             await self._part(group, refusal)
         else:
-            for waiting, verdict in zip(group, verdicts, strict=True):
-                self._tell(waiting, verdict)
+            self._tell(group, verdicts)
 
     async def _part(self, group: Sequence[_Waiting], refusal: psycopg.Error) -> None:
         """Halve a group that was refused as a whole, until the guilty append is alone."""
@@ -186,7 +197,7 @@ class GroupCommit:
             await self._settle(group)
         else:
             _log.error("journal.unwritable", saga_id=group[0].packed.saga_id, **_words(refusal))
-            self._tell(group[0], Unwritable(f"refused with SQLSTATE {refusal.sqlstate}"))
+            self._tell(group, [Unwritable(f"refused with SQLSTATE {refusal.sqlstate}")])
 
     async def _insist(self, group: Sequence[_Waiting]) -> Sequence[AppendError | None]:
         """Write a group, as often as it takes while PostgreSQL is away.
@@ -231,15 +242,15 @@ class GroupCommit:
         connection, lease = await self._connected(), group[0].lease
         packed = [waiting.packed for waiting in group]
         written = await write(connection, lease, packed)
-        if written.events == len(group):
+        if written == len(group):
             return [None] * len(group)
-        if not written.held:
+        if written is None:
             if not any(waiting.in_doubt for waiting in group):
                 return [_lost(lease) for _ in group]
             await await_lost_writes(connection, lease)
-        otherwise = (
-            RevisionConflict("the history on disk is another") if written.held else _lost(lease)
-        )
+            otherwise: AppendError = _lost(lease)
+        else:
+            otherwise = RevisionConflict("the history on disk is another")
         return [None if same else otherwise for same in await compare(connection, lease, packed)]
 
     async def _connected(self) -> AsyncConnection:
@@ -257,7 +268,11 @@ async def _connect(dsn: str) -> AsyncConnection:
         dsn, application_name="journal", options=session_options(SETTINGS), **KEEPALIVE
     )
     connection = await AsyncConnection.connect(conninfo, autocommit=True)
-    register(connection)
+    try:
+        await prepare(connection)
+    except BaseException:
+        await connection.close()
+        raise
     return connection
 
 

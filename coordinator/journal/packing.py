@@ -1,30 +1,29 @@
 """Arrays in PostgreSQL's binary format, packed by hand: a third of what psycopg's lists cost.
 
-    register(connection)
-    TextArray.of([pack_text("a"), NULL])     # a parameter of type text[]
+    TEXT.array([pack_text("a"), NULL])     # a parameter of type text[]
 
 An element is its length, as four bytes big-endian, and its value; NULL has the length -1.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from struct import Struct
-from typing import ClassVar, Self
 
-from psycopg import AsyncConnection, adapters
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
+from msgspec import Struct
+from psycopg import adapters
 
 NULL = b"\xff\xff\xff\xff"
 
-_HEADER = Struct(">5i")  # dimensions, whether NULLs are in it, type of element, length, from 1
-_EMPTY = Struct(">3i")
-_LENGTH = Struct(">i")
-_INTEGER = Struct(">ii")
-_BIGINT = Struct(">iq")
-_JSONB = Struct(">ib")
+_HEADER = struct.Struct(
+    ">5i"
+)  # dimensions, whether NULLs are in it, type of element, length, from 1
+_EMPTY = struct.Struct(">3i")
+_LENGTH = struct.Struct(">i")
+_INTEGER = struct.Struct(">ii")
+_BIGINT = struct.Struct(">iq")
+_JSONB = struct.Struct(">ib")
 _JSONB_VERSION = 1
 _POSTGRES_EPOCH_MS = 946_684_800_000  # 2000-01-01
 
@@ -61,69 +60,23 @@ def pack_jsonb(value: bytes) -> bytes:
     return _JSONB.pack(len(value) + 1, _JSONB_VERSION) + value
 
 
-class PackedArray(bytes):
-    """A whole array as a parameter; its subclasses say of what."""
+class Element(Struct, frozen=True, gc=False):
+    """A type of which arrays are packed."""
 
-    __slots__ = ()
-    element: ClassVar[str]
-    """Name of the elements' type in PostgreSQL."""
+    name: str
+    """In PostgreSQL."""
+    oid: int
 
-    @classmethod
-    def of(cls, elements: Sequence[bytes]) -> Self:
-        """Pack elements that were packed one by one."""
-        oid = adapters.types[cls.element].oid
+    def array(self, elements: Sequence[bytes]) -> bytes:
+        """Elements that were packed one by one as one array."""
         if not elements:
-            return cls(_EMPTY.pack(0, 0, oid))
-        return cls(_HEADER.pack(1, 1, oid, len(elements), 1) + b"".join(elements))
+            return _EMPTY.pack(0, 0, self.oid)
+        return _HEADER.pack(1, 1, self.oid, len(elements), 1) + b"".join(elements)
 
 
-class TextArray(PackedArray):
-    """A `text[]`."""
-
-    __slots__ = ()
-    element = "text"
+def _element(name: str) -> Element:
+    return Element(name, adapters.types[name].oid)
 
 
-class IntegerArray(PackedArray):
-    """An `integer[]`."""
-
-    __slots__ = ()
-    element = "int4"
-
-
-class TimeArray(PackedArray):
-    """A `timestamptz[]`."""
-
-    __slots__ = ()
-    element = "timestamptz"
-
-
-class BytesArray(PackedArray):
-    """A `bytea[]`."""
-
-    __slots__ = ()
-    element = "bytea"
-
-
-class JsonbArray(PackedArray):
-    """A `jsonb[]`."""
-
-    __slots__ = ()
-    element = "jsonb"
-
-
-def register(connection: AsyncConnection) -> None:
-    """Let statements of this connection take packed arrays as parameters."""
-    for kind in (TextArray, IntegerArray, TimeArray, BytesArray, JsonbArray):
-        connection.adapters.register_dumper(kind, _dumper(kind))
-
-
-def _dumper(kind: type[PackedArray]) -> type[Dumper]:
-    class PackedArrayDumper(Dumper):
-        format = Format.BINARY
-        oid = adapters.types[kind.element].array_oid
-
-        def dump(self, obj: bytes) -> bytes:
-            return obj
-
-    return PackedArrayDumper
+TEXT, INTEGER, TIME = _element("text"), _element("int4"), _element("timestamptz")
+BYTES, JSONB = _element("bytea"), _element("jsonb")

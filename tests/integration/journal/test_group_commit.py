@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from msgspec.structs import replace
 from psycopg import AsyncConnection
 
-from coordinator.core.events import Started
 from coordinator.journal import group_commit
-from coordinator.journal.base import LeaseLost, RevisionConflict, Unwritable
+from coordinator.journal.base import AppendError, LeaseLost, RevisionConflict, Unwritable
 from coordinator.journal.postgres import PostgresJournal
 from tests.contract.journal.harness import LONG, Instance, begun, claim, finished
 from tests.integration.journal.conftest import Database
@@ -161,23 +159,33 @@ async def test_a_lock_that_is_held_too_long_delays_and_loses_nothing(
 async def test_data_that_postgresql_refuses_is_found_among_many_and_named_without_its_content(
     database: Database, mine: Instance, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = begun("guilty")
-    await mine.tell(told.append)
-    secret = Started(time_ms=1, input_bytes=b"4242424242424242", keys={"card": "4242"})
-    impossible = replace(
-        told.append, event=secret, saga=replace(told.append.saga, revision=2), state_changed=False
-    )
-    too_long = begun("".join(f"{number:04x}" for number in range(2_000))).append
+    long = "".join(f"{number:04x}" for number in range(2_000))
+    too_long, secret = begun(long).append, begun(f"s{long}", card="4242424242424242").append
     sagas = [begun(f"s{number:02}") for number in range(30)]
     appends = [saga.append for saga in sagas]
-    answers = await mine.write(*appends[:7], impossible, *appends[7:20], too_long, *appends[20:])
+    answers = await mine.write(*appends[:7], secret, *appends[7:20], too_long, *appends[20:])
     assert [place for place, answer in enumerate(answers) if answer is not None] == [7, 21]
     for place in (7, 21):
         assert isinstance(answers[place], Unwritable)
-        assert "4242" not in str(answers[place])
-    assert "4242" not in capsys.readouterr().out
-    assert await database.rows("SELECT count(*) FROM saga.saga WHERE saga_id < 't'") == [(31,)]
-    await mine.tell(told.done("a"), *(saga.done("a") for saga in sagas))
+        assert "424242" not in str(answers[place])
+    assert "424242" not in capsys.readouterr().out
+    assert await database.rows("SELECT count(*) FROM saga.saga") == [(30,)]
+    await mine.tell(*(saga.done("a") for saga in sagas))
+
+
+async def test_one_that_fails_to_hear_leaves_its_neighbours_hearing(
+    mine: Instance, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: AppendError | None) -> None:
+        raise ZeroDivisionError
+
+    before = mine.queue(begun("s1").append)
+    mine.journal.append(begun("s2").append, fail)
+    after = mine.queue(begun("s3").append)
+    assert [await before, await after] == [None, None]
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [
+        ZeroDivisionError
+    ]
 
 
 async def test_closing_writes_what_is_queued_and_refuses_what_comes_after(

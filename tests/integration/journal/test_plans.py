@@ -17,7 +17,6 @@ from coordinator.journal import flush
 from coordinator.journal.base import Lease, Parking
 from coordinator.journal.codec import encode
 from coordinator.journal.database import session_options
-from coordinator.journal.packing import register
 from tests.contract.journal.harness import Instance, begun, claim
 from tests.contract.journal.test_inbox import verb
 from tests.contract.journal.test_reader import listed
@@ -199,11 +198,11 @@ async def test_a_group_commit_looks_up_by_key_whenever_its_plan_was_made(
     async with await AsyncConnection.connect(
         database.dsn, options=options, autocommit=True
     ) as writer:
-        register(writer)
+        await flush.prepare(writer)
         told = begun("told")
         for append in (told.append, told.done("a")):
             packed = flush.pack(append, encode(append))
-            assert (await flush.write(writer, mine.lease, [packed])).events == 1
+            assert await flush.write(writer, mine.lease, [packed]) == 1
         await _fill(database, mine.lease)
         made_when_empty = await _plan_of_group_commits(writer)
         await database.admin.execute("UPDATE saga.saga SET claims = 1 WHERE saga_id < 'mine-2'")
@@ -219,6 +218,7 @@ async def _plan_of_group_commits(writer: AsyncConnection) -> set[str]:
     """How the statement that a writer has prepared searches the large tables."""
     found = await writer.execute(
         "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements"
+        " WHERE name = 'write_group'"
     )
     ((name, parameters),) = await found.fetchall()
     nulls = ", ".join(["NULL"] * parameters)

@@ -9,11 +9,11 @@ def after(pace: Pace, *, groups: int, appends: int, every: float) -> float:
     """How long the next group waits after a while of such groups."""
     for number in range(1, groups + 1):
         pace.sent(appends, number * every)
-    return pace.wait()
+    return pace.wait(1)
 
 
 def test_the_first_append_waits_for_nothing() -> None:
-    assert Pace(LONGEST, now=0.0).wait() == 0.0
+    assert Pace(LONGEST, now=0.0).wait(1) == 0.0
 
 
 def test_single_appends_never_wait() -> None:
@@ -24,12 +24,18 @@ def test_groups_wait_when_appends_come_thick() -> None:
     assert after(Pace(LONGEST, now=0.0), groups=50, appends=10, every=0.0005) == LONGEST
 
 
+def test_a_group_that_is_large_already_goes_at_once() -> None:
+    pace = Pace(LONGEST, now=0.0)
+    assert after(pace, groups=50, appends=100, every=0.0005) == LONGEST
+    assert pace.wait(100) == 0.0
+
+
 def test_they_wait_no_more_once_the_load_is_gone() -> None:
     pace = Pace(LONGEST, now=0.0)
     after(pace, groups=50, appends=10, every=0.0005)
     for number in range(20):
         pace.sent(1, 1.0 + number)
-    assert pace.wait() == 0.0
+    assert pace.wait(1) == 0.0
 
 
 def test_no_group_waits_when_no_wait_is_allowed() -> None:
