@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from coordinator.app import main
 from coordinator.settings import Settings
 from coordinator.workers import drain_without_parent, supervise
 from mesh.settings import run
@@ -22,6 +21,8 @@ async def coordinate(settings: Settings) -> None:
         return
     if settings.worker:
         drain_without_parent()
+    from coordinator.app import main  # noqa: PLC0415 - whoever only supervises does without 60 MB
+
     await main(settings)
 
 
