@@ -54,7 +54,8 @@ class Echo:
         if self.broken:
             raise RequestNotBuildable(f"{self.step} cannot be built")
         seen = ",".join(f"{name}={value.decode()}" for name, value in responses.items())
-        return f"{self.step}({input_bytes.decode()};{seen})".encode()
+        given = input_bytes.decode(errors="replace")
+        return f"{self.step}({given};{seen})".encode()
 
 
 def definition(*steps: str, broken: frozenset[str] = frozenset()) -> Definition:
