@@ -50,7 +50,7 @@ class LoopClock:
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch by the database's clock."""
-        return int(self._time() * 1_000) + self._offset_ms
+        return self.monotonic_ms() + self._offset_ms
 
     def monotonic_ms(self) -> int:
         """Milliseconds by the loop's clock."""

@@ -96,20 +96,13 @@ def stored_responses(patch: pytest.MonkeyPatch) -> None:
 
 def stored_refusals(patch: pytest.MonkeyPatch) -> None:
     """A refusal takes its row back with everything else."""
-    honest = rows.move
 
-    async def move(
-        tx: AsyncConnection,
-        call: StepCall,
-        source: BarrierState,
-        target: BarrierState,
-        **outcome: bytes,
+    async def take_back(
+        tx: AsyncConnection, call: StepCall, service: str, request: Message, rejection: bytes
     ) -> bool:
-        if target is BarrierState.REJECTED:
-            raise rules.thaw(outcome["rejection"])
-        return await honest(tx, call, source, target, **outcome)
+        raise rules.thaw(rejection)
 
-    patch.setattr(rows, "move", move)
+    patch.setattr(rows, "insert_rejected", take_back)
 
 
 def giving_back(patch: pytest.MonkeyPatch) -> None:
