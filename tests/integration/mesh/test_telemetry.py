@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import grpc
@@ -160,6 +161,21 @@ async def test_what_is_logged_during_a_call_carries_its_saga(address: str) -> No
     (line,) = [line for line in logs if line["event"] == "rpc.refused"]
     assert (line["saga_id"], line["step"]) == ("saga-1", "reserve_stock")
     assert (line["code"], line["reason"]) == ("FAILED_PRECONDITION", "OUT_OF_STOCK")
+
+
+@pytest.mark.parametrize(("caller", "trace_id"), [((TRACEPARENT,), TRACE_ID), ((), "[0-9a-f]{32}")])
+async def test_a_call_that_nobody_records_has_the_trace_id_of_its_caller_or_a_new_one(
+    caller: tuple[tuple[str, str], ...], trace_id: str
+) -> None:
+    server = Server(SETTINGS)
+    server.add_step(Step())
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = inventory_pb2_grpc.ReserveStockStub(channel)
+        request = inventory_pb2.ReserveStockRequest(order_id="fail")
+        words = await stub.Do(request, metadata=(*METADATA, *caller)).details()
+    await server.stop()
+    assert re.fullmatch(f"internal error; .* about {trace_id}", words)
 
 
 EXPORT = "opentelemetry.proto.collector.trace.v1.TraceService"
