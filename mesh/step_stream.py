@@ -11,8 +11,8 @@ one RPC; on a stream that price is paid for each message, however many calls are
   not even the rest of a batch, and so nothing is read: HTTP/2's flow control then stops the
   client's writes. A client that does not read its answers fills the places, and is served no more.
 - **No call waits for another.** Each has a task of its own, so that answers leave in the order in
-  which they are ready. After each `_TURN` calls begun the event loop gets its turn: whoever else
-  has a call waits for that many, not for the hundred thousand that may lie in one message.
+  which they are ready. After each `_TURN` of a batch the event loop gets its turn: whoever else has
+  a call waits for that many, not for the hundred thousand that may lie in one message.
 
 The three tasks of a stream (read, write, drain) end together with whichever ends first. Then calls
 in flight are cancelled, what is answered is still written, and grpc says why the stream ended.
@@ -23,11 +23,11 @@ from __future__ import annotations
 import asyncio
 from asyncio import FIRST_COMPLETED
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -37,14 +37,7 @@ from structlog.contextvars import bind_contextvars
 
 from mesh.border import drained, parsed, refusal
 from mesh.errors import FieldViolation, InvalidRequest, MeshError, Rejected
-from mesh.step import (
-    SAGA_ID,
-    SAGA_STEP,
-    GuardedStep,
-    StepCall,
-    StepMethod,
-    methods_of,
-)
+from mesh.step import SAGA_ID, SAGA_STEP, GuardedStep, StepCall, StepMethod, methods_of
 from mesh.telemetry import TRACER, is_sampled, mark, server_span
 from mesh.typed_grpc import Context
 from protos.mesh.v1 import mesh_pb2 as pb
@@ -64,6 +57,7 @@ _CANCELLED = (grpc.StatusCode.CANCELLED, "Cancelled")
 _DO = pb.STEP_DIRECTION_DO
 _DIRECTIONS = {"Do": _DO, "Compensate": pb.STEP_DIRECTION_COMPENSATE}
 
+ItemT = TypeVar("ItemT")
 Perform = Callable[[pb.StepCall], Coroutine[Any, Any, pb.StepResult]]
 
 
@@ -149,6 +143,13 @@ def _failed(call_id: int, code: grpc.StatusCode, words: str) -> pb.StepResult:
     return pb.StepResult(call_id=call_id, status=Status(code=code.value[0], message=words))
 
 
+async def _in_turns(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % _TURN == 0:
+            await asyncio.sleep(0)
+
+
 @dataclass(slots=True)
 class _Call:
     """A call that is performed."""
@@ -200,14 +201,12 @@ class _Stream:
         async for received in batches:
             arrived = self._loop.time()
             batch = parsed(pb.StepBatch.FromString, received)
-            for call_id in batch.cancelled_call_ids:
+            async for call_id in _in_turns(batch.cancelled_call_ids):
                 if call_id in self._calls:
                     self._calls[call_id].task.cancel()
-            for number, call in enumerate(batch.calls, 1):
+            async for call in _in_turns(batch.calls):
                 await self._until(self._has_room)
                 self._begin(call, arrived)
-                if number % _TURN == 0:
-                    await asyncio.sleep(0)
         await self._until(lambda: not self._held)
 
     async def _drain(self) -> None:
