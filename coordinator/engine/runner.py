@@ -144,7 +144,8 @@ class Runner:
             live.enqueue(intent)
             return
         self._happen(live, intent)
-        self._turn(live)
+        if not live.writing:
+            self._turn(live)
 
     def drop_all(self) -> None:
         """Forget every saga: they are somebody else's now."""
