@@ -16,9 +16,7 @@ from psycopg import adapters
 
 NULL = b"\xff\xff\xff\xff"
 
-_HEADER = struct.Struct(
-    ">5i"
-)  # dimensions, whether NULLs are in it, type of element, length, from 1
+_HEADER = struct.Struct(">5i")  # dimensions, whether it may have NULLs, type, length, from 1
 _EMPTY = struct.Struct(">3i")
 _LENGTH = struct.Struct(">i")
 _INTEGER = struct.Struct(">ii")
