@@ -40,15 +40,17 @@ class Counter:
 
 @asynccontextmanager
 async def open_counter(
-    world: World, instance_id: str, definitions: KnownDefinitions
+    world: World, instance_id: str, definitions: KnownDefinitions, *, max_sagas: int = 20
 ) -> AsyncIterator[Counter]:
-    desk = Desk(world, await world.coordinator(instance_id, max_sagas=20), definitions)
+    desk = Desk(world, await world.coordinator(instance_id, max_sagas), definitions)
     server = Server(
         SETTINGS,
         tracer_provider=TracerProvider(),
         reflection=partial(DefinitionsReflection, definitions=definitions),
     )
-    server.add_service(saga_pb2_grpc.add_SagaServiceServicer_to_server, desk.sagas)
+    server.add_service(
+        saga_pb2_grpc.add_SagaServiceServicer_to_server, desk.sagas, drain=desk.sagas.drain
+    )
     server.add_service(saga_pb2_grpc.add_DefinitionServiceServicer_to_server, desk.registry)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:

@@ -255,7 +255,7 @@ async def test_a_client_that_hangs_up_leaves_its_saga_running(counter: Counter) 
     journal = counter.desk.coordinator.journal
     journal.hold()
     starting = counter.sagas.StartSaga(START)
-    while not counter.desk.coordinator.engine._starting:
+    while not counter.desk.coordinator.engine._starts:
         await asyncio.sleep(0)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
