@@ -48,9 +48,9 @@ steps:
   request: |
     order.v1.CreateOrderRequest{
       order_id: input.order_id, customer_id: input.customer_id, items: input.items}
-  retry: {initial_interval: 600s, max_interval: 600s}
+  retry: {initial_interval: 8s, max_interval: 8s}
 """
-"""An order that waits for long when the order service is away."""
+"""An order that waits in memory when the order service is away, not long enough to be parked."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
