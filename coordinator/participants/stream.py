@@ -121,19 +121,20 @@ class Stream:
 
     async def _live(self) -> None:
         writing = asyncio.create_task(self._write())
+        answer: Callable[[Span], Answer] = answers.broken
         try:
             self.code, words = await self._read()
-        except asyncio.CancelledError:
-            self._end(answers.stopping)
-            raise
-        else:
+            answer = partial(answers.unknown, _UNAVAILABLE, _UNAVAILABLE.name, words)
             self._tell_of_break()
             self._hand_back()
-            self._end(partial(answers.unknown, _UNAVAILABLE, _UNAVAILABLE.name, words))
+        except asyncio.CancelledError:
+            answer = answers.stopping
+            raise
         finally:
             self.closed.set()
             writing.cancel()
             self._run.cancel()
+            self._end(answer)
 
     def _tell_of_break(self) -> None:
         if self._accepted and self.code is not None:
@@ -220,6 +221,7 @@ class Stream:
             self._rest()
 
     def _hand_back(self) -> None:
+        """Give away what was not sent; its span is never ended, for the other way has its own."""
         while self._outbox:
             call_id, call = self._outbox.popitem(last=False)
             left_ms = self._deadlines.left_ms(call_id, call.attempt.timeout_ms)
