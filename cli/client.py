@@ -24,6 +24,8 @@ from protos.saga.v1 import saga_pb2_grpc
 
 TIMEOUT_SECONDS = 30.0
 """Limit of one call; registering asks every participant."""
+RECONNECT_SECONDS = 1.0
+"""Between two tries to reach a coordinator that was there before."""
 
 
 class Client:

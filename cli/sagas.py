@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
+import grpc.aio
 import typer
 from google.protobuf import any_pb2
 from google.protobuf.json_format import ParseError
 
-from cli.client import TIMEOUT_SECONDS, Client, connected, pages
+from cli.client import RECONNECT_SECONDS, TIMEOUT_SECONDS, Client, connected, pages
 from cli.input import read_text
 from cli.output import AsJson, complain, say, show_rows
 from cli.reflection import UnknownType
+from cli.refusal import EXIT_AWAY, EXIT_NOT_COMPLETED, exit_code
 from cli.views import (
     PARTICIPANT_COLUMNS,
     SAGA_COLUMNS,
@@ -29,6 +32,7 @@ Definition = Annotated[str, typer.Option(help="Only sagas of this definition.")]
 States = Annotated[
     list[str] | None, typer.Option(help="Only sagas in this state, such as STUCK; repeatable.")
 ]
+_GOING_ON = (saga_pb2.SAGA_STATE_RUNNING, saga_pb2.SAGA_STATE_COMPENSATING)
 Keys = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Only sagas with this key; repeatable."),
@@ -46,6 +50,10 @@ def start(
     saga_id: Annotated[
         str, typer.Option("--id", help="Idempotency key; made by the coordinator when empty.")
     ] = "",
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Answer when it has ended; exit code 0 only if it COMPLETED."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a saga; once this answers, it survives any crash."""
@@ -56,9 +64,38 @@ def start(
             saga_id=saga_id, definition=definition, input=await _pack(client, definition, text)
         )
         answer = await client.sagas.StartSaga(request, timeout=TIMEOUT_SECONDS)
-        await show_saga(client, answer.saga, as_json=as_json)
+        saga = await _ended(client, request, answer.saga) if wait else answer.saga
+        await show_saga(client, saga, as_json=as_json)
+        if wait and saga.state != saga_pb2.SAGA_STATE_COMPLETED:
+            raise typer.Exit(EXIT_NOT_COMPLETED)
 
     connected(ctx, work)
+
+
+async def _ended(
+    client: Client, request: saga_pb2.StartSagaRequest, saga: saga_pb2.Saga
+) -> saga_pb2.Saga:
+    """A saga once it is final or STUCK: the same request again, as long as that takes.
+
+    A coordinator that has told its id and is then away is waited for.
+    """
+    request.saga_id, request.definition_hash, request.wait = (
+        saga.saga_id,
+        saga.definition_hash,
+        True,
+    )
+    while saga.state in _GOING_ON:
+        try:
+            answer = await client.sagas.StartSaga(
+                request, timeout=TIMEOUT_SECONDS, wait_for_ready=True
+            )
+            saga = answer.saga
+        except grpc.aio.AioRpcError as error:
+            if exit_code(error) != EXIT_AWAY:
+                raise
+            complain(f"the coordinator is away; waiting for {saga.saga_id} goes on")
+            await asyncio.sleep(RECONNECT_SECONDS)
+    return saga
 
 
 async def _pack(client: Client, definition: str, text: str) -> any_pb2.Any:

@@ -17,13 +17,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cli.client import Client, connected
+from cli.client import RECONNECT_SECONDS, Client, connected
 from cli.output import complain, say
 from cli.refusal import EXIT_REFUSED, EXIT_USAGE, reason_of
 from cli.views import steer_row
 from protos.saga.v1 import saga_pb2
 
-_RECONNECT_SECONDS = 1.0
 _SHOWN = 20
 """As many sagas are shown to whoever is asked to confirm."""
 _STYLES = {"ACCEPTED": "green", "WOULD_ASK": "green", "REFUSED": "red", "PENDING": "yellow"}
@@ -109,7 +108,7 @@ async def follow(client: Client, request: _Request) -> AsyncIterator[_Told]:
             if error.code() is not grpc.StatusCode.UNAVAILABLE or not heard:
                 raise
             complain(f"the coordinator is away; asking goes on after {len(heard)} sagas")
-            await asyncio.sleep(_RECONNECT_SECONDS)
+            await asyncio.sleep(RECONNECT_SECONDS)
         else:
             return
 

@@ -16,14 +16,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from cli.client import TIMEOUT_SECONDS, Client, connected
+from cli.client import RECONNECT_SECONDS, TIMEOUT_SECONDS, Client, connected
 from cli.output import AsJson, complain, say, table
 from cli.refusal import EXIT_NOT_COMPLETED
 from cli.sagas import SagaId
 from cli.views import STEP_COLUMNS, event_line, heading_lines, step_row
 from protos.saga.v1 import saga_pb2
-
-_RECONNECT_SECONDS = 1.0
 
 
 def watch(
@@ -79,7 +77,7 @@ async def follow(client: Client, saga_id: str, after: int) -> AsyncIterator[saga
             if error.code() is not grpc.StatusCode.UNAVAILABLE or not heard:
                 raise
             complain(f"the coordinator is away; watching goes on after revision {after}")
-            await asyncio.sleep(_RECONNECT_SECONDS)
+            await asyncio.sleep(RECONNECT_SECONDS)
         else:
             return
 

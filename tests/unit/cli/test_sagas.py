@@ -6,9 +6,19 @@ from pathlib import Path
 import pytest
 from google.protobuf import any_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
+from typer.testing import Result
 
+from cli import sagas
+from cli.refusal import EXIT_NOT_COMPLETED, EXIT_REFUSED
 from local.ports import free_port
-from mesh.errors import FieldViolation, InvalidRequest, MeshError, NotNow, Retry
+from mesh.errors import (
+    FieldViolation,
+    InvalidRequest,
+    MeshError,
+    NotNow,
+    RecordMissing,
+    Retry,
+)
 from protos.order.v1 import order_pb2
 from protos.saga.v1 import saga_pb2
 from tests.unit.cli.conftest import Saga
@@ -75,6 +85,57 @@ def test_a_saga_is_started_with_its_input_in_the_type_of_the_definition(
     unpacked = order_pb2.PlaceOrderInput()
     assert asked.input.Unpack(unpacked)
     assert unpacked == INPUT
+
+
+def told(state: str) -> saga_pb2.StartSagaResponse:
+    started = saga_pb2.Saga(
+        saga_id="made-1", definition="place-order", definition_hash="ab" * 32, state=state
+    )
+    return saga_pb2.StartSagaResponse(saga=started)
+
+
+def start_and_wait(saga: Saga, coordinator: StandIn) -> Result:
+    coordinator.will("GetDefinition", definition_of("order.v1.PlaceOrderInput"))
+    return saga("start", "place-order", "--input", "-", "--wait", stdin="{}")
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        ("SAGA_STATE_COMPLETED", 0),
+        ("SAGA_STATE_COMPENSATED", EXIT_NOT_COMPLETED),
+        ("SAGA_STATE_STUCK", EXIT_NOT_COMPLETED),
+    ],
+)
+def test_a_saga_that_is_waited_for_is_shown_as_it_ended(
+    saga: Saga, coordinator: StandIn, state: str, code: int
+) -> None:
+    coordinator.will("StartSaga", told("SAGA_STATE_RUNNING"), told("SAGA_STATE_RUNNING"))
+    coordinator.will("StartSaga", told(state))
+    result = start_and_wait(saga, coordinator)
+    assert result.exit_code == code
+    assert result.stdout.startswith(f"made-1 of place-order is {state.removeprefix('SAGA_STATE_')}")
+    asked = [(it.saga_id, it.wait) for it in coordinator.requests["StartSaga"]]
+    assert asked == [("", False), ("made-1", True), ("made-1", True)]
+
+
+def test_a_coordinator_that_is_away_for_a_while_is_waited_for(
+    saga: Saga, coordinator: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sagas, "RECONNECT_SECONDS", 0)
+    coordinator.will("StartSaga", told("SAGA_STATE_RUNNING"), Retry("DRAINING", "later"))
+    coordinator.will("StartSaga", told("SAGA_STATE_COMPLETED"))
+    result = start_and_wait(saga, coordinator)
+    assert result.exit_code == 0
+    assert "waiting for made-1 goes on" in result.stderr
+
+
+def test_what_is_refused_while_it_is_waited_for_is_told(saga: Saga, coordinator: StandIn) -> None:
+    coordinator.will("StartSaga", told("SAGA_STATE_RUNNING"))
+    coordinator.will("StartSaga", RecordMissing("DEFINITION_MISSING", "gone"))
+    result = start_and_wait(saga, coordinator)
+    assert result.exit_code == EXIT_REFUSED
+    assert "DATA_LOSS DEFINITION_MISSING" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["{", '{"no_such_field": 1}', '{"order_id": 1}', "[]"])

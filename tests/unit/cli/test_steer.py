@@ -119,7 +119,7 @@ def test_a_filter_that_finds_nothing_is_an_error(saga: Saga, coordinator: StandI
 def test_a_coordinator_that_goes_away_is_asked_for_the_rest_and_each_saga_told_once(
     saga: Saga, coordinator: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steer, "_RECONNECT_SECONDS", 0)
+    monkeypatch.setattr(steer, "RECONNECT_SECONDS", 0)
     away = Retry("DRAINING", "resume elsewhere")
     first, second = told("demo-1", "ACCEPTED"), told("demo-2", "ACCEPTED")
     coordinator.will("SteerSagas", first, away, first, second, away, NONE)

@@ -45,7 +45,7 @@ def test_a_saga_that_was_undone_ends_the_command_with_a_code_of_its_own(
 def test_watching_goes_on_after_the_last_event_when_the_coordinator_is_back(
     saga: Saga, coordinator: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_RECONNECT_SECONDS", 0)
+    monkeypatch.setattr(watch, "RECONNECT_SECONDS", 0)
     away = Retry("DRAINING", "resume elsewhere")
     coordinator.will("WatchSaga", told(1, "STARTED"), away, away, told(2, "STEP_DONE"))
     coordinator.will("GetSaga", saga_pb2.GetSagaResponse(saga=COMPLETED))
