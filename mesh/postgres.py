@@ -7,18 +7,22 @@ async with transaction(engine) as tx:
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
 from sqlalchemy import URL, ExceptionContext, event, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mesh.errors import Conflict, MeshError, Overloaded, Retry
+from mesh.statement import session_of
 
 _SESSION_LIMITS = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
+_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 
 _LOST_A_RACE = frozenset({"40001", "40P01", "55P03"})
 """Serialization failure, deadlock, lock_timeout."""
@@ -46,12 +50,32 @@ def create_engine(dsn: str, *, pool_size: int = 20) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
-        pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"options": _SESSION_LIMITS, "connect_timeout": 5},
+        connect_args={"options": _SESSION_LIMITS, "connect_timeout": 5, **_KEEPALIVE},
     )
     leave_when_read_only(engine)
+    _leave_when_dead(engine)
     return engine
+
+
+def _leave_when_dead(engine: AsyncEngine) -> None:
+    """Have idle sessions looked at when they are taken, without asking the server for a word.
+
+    Nobody has anything to say to a session that asks nothing, except that it is over. A server that
+    vanished says so through the keepalive.
+    """
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def look(session: DBAPIConnection, _record: object, _proxy: object) -> None:
+        driver: psycopg.AsyncConnection = session.driver_connection
+        if driver.closed or _is_readable(driver.fileno()):
+            raise InvalidatePoolError
+
+
+def _is_readable(descriptor: int) -> bool:
+    looking = select.poll()
+    looking.register(descriptor, select.POLLIN)
+    return bool(looking.poll(0))
 
 
 def leave_when_read_only(engine: AsyncEngine) -> None:
@@ -75,8 +99,31 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         sqlalchemy.exc.DBAPIError: anything else that PostgreSQL refuses.
     """
     with translated_errors():
-        async with engine.begin() as connection:
+        async with engine.begin() as connection, _left_when_useless(connection):
             yield connection
+
+
+@asynccontextmanager
+async def session(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A session outside any transaction, for `statement.ask`: what is asked commits by itself.
+
+    Raises:
+        MeshError: as `transaction` does; what was not answered may have happened.
+    """
+    with translated_errors():
+        async with engine.connect() as connection, _left_when_useless(connection):
+            yield connection
+
+
+@asynccontextmanager
+async def _left_when_useless(connection: AsyncConnection) -> AsyncIterator[None]:
+    """SQLAlchemy replaces sessions by what it hears itself; see to what `statement` heard."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate == _READ_ONLY or session_of(connection).closed:
+            await connection.invalidate(error)
+        raise
 
 
 def ready(engine: AsyncEngine) -> Callable[[], Awaitable[None]]:
@@ -96,15 +143,17 @@ def translated_errors() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise Overloaded("DATABASE_BUSY", "every database session is taken; ask later") from error
-    except DBAPIError as error:
+    except (DBAPIError, psycopg.Error) as error:
         translated = _translate(error)
         if translated is None:
             raise
         raise translated from error
 
 
-def _translate(error: DBAPIError) -> MeshError | None:
-    sqlstate = _sqlstate(error.orig)
+def _translate(error: DBAPIError | psycopg.Error) -> MeshError | None:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    sqlstate = _sqlstate(cause)
     if sqlstate == _READ_ONLY:
         return _unavailable("the database takes no writes here: a standby, or read-only; ask again")
     if sqlstate in _LOST_A_RACE:
@@ -112,8 +161,8 @@ def _translate(error: DBAPIError) -> MeshError | None:
     away = sqlstate is not None and (
         sqlstate[:2] in _AWAY_CLASSES or sqlstate == _IDLE_IN_TRANSACTION
     )
-    silent = sqlstate is None and isinstance(error.orig, psycopg.OperationalError)
-    return _unavailable() if away or silent or error.connection_invalidated else None
+    silent = sqlstate is None and isinstance(cause, psycopg.OperationalError)
+    return _unavailable() if away or silent or lost else None
 
 
 def _sqlstate(error: BaseException | None) -> str | None:

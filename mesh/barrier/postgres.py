@@ -73,7 +73,7 @@ class _PostgresStep:
         rules.refuse_expired(call, self._clock())  # the insert may have waited
         response: Message = await self._step.do(call, request, tx)
         stored = rules.canonical(rules.check_response(self.types, response))
-        await rows.move(tx, call, BarrierState.DOING, BarrierState.DONE, response=stored)
+        await rows.finish(tx, call, stored)
         return response
 
     async def _reject(self, call: StepCall, request: Message, rejection: Rejected) -> Outcome:

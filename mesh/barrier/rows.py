@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, assert_never
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import assert_never
 
 from google.protobuf.message import Message
-from sqlalchemy import Select, Update, and_, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.barrier import rules
-from mesh.barrier.rules import BarrierState, canonical, fingerprint
-from mesh.barrier.tables import barrier
+from mesh.barrier.rules import BarrierState, canonical
 from mesh.errors import Rejected
+from mesh.statement import COMMIT, Question, Statement, ask, is_begun
 from mesh.step import StepCall, StepTypes
 
 Note = Mapping[str, str | int]
@@ -74,22 +74,53 @@ class Row:
 
 Outcome = Message | Rejected
 
-# Statements are built once: SQLAlchemy takes longer to build one than PostgreSQL to execute it.
-_HERE = and_(barrier.c.saga_id == bindparam("of_saga"), barrier.c.step == bindparam("of_step"))
-_INSERT = insert(barrier).on_conflict_do_nothing().returning(barrier.c.step)
-_READ = select(*[barrier.c[field.name] for field in fields(Row)]).where(_HERE)
-_LOCK = _READ.with_for_update()
-_UPDATE = (
-    update(barrier)
-    .where(_HERE, barrier.c.state == bindparam("from_state"))
-    .values(update_time=func.clock_timestamp())
+_KEY = {"saga_id": "text", "step": "text"}
+_INSERT = Statement(
+    "barrier_insert",
+    """
+    INSERT INTO barrier (saga_id, step, service, state, request, request_sha256, rejection)
+    VALUES (%(saga_id)s, %(step)s, %(service)s, %(state)s, %(request)s, %(sha256)s, %(rejection)s)
+    ON CONFLICT DO NOTHING RETURNING true
+    """,
+    {
+        **_KEY,
+        "service": "text",
+        "state": "text",
+        "request": "bytea",
+        "sha256": "bytea",
+        "rejection": "bytea",
+    },
 )
-_NOTE = _UPDATE.where(barrier.c.stage == bindparam("from_stage"))
+_SELECT = """
+    SELECT service, state, request, request_sha256, response, rejection, note::text, stage::bigint
+    FROM barrier WHERE saga_id = %(saga_id)s AND step = %(step)s
+    """
+_READ = Statement("barrier_read", _SELECT, _KEY)
+_LOCK = Statement("barrier_lock", _SELECT + "FOR UPDATE", _KEY)
+_MOVE = Statement(
+    "barrier_move",
+    """
+    UPDATE barrier SET state = %(target)s, update_time = clock_timestamp(),
+      response = coalesce(%(response)s, response), rejection = coalesce(%(rejection)s, rejection)
+    WHERE saga_id = %(saga_id)s AND step = %(step)s AND state = %(source)s
+    RETURNING true
+    """,
+    {**_KEY, "source": "text", "target": "text", "response": "bytea", "rejection": "bytea"},
+)
+_NOTE = Statement(
+    "barrier_note",
+    """
+    UPDATE barrier SET note = %(note)s::jsonb, stage = stage + 1, update_time = clock_timestamp()
+    WHERE saga_id = %(saga_id)s AND step = %(step)s AND state = %(state)s AND stage = %(stage)s
+    RETURNING true
+    """,
+    {**_KEY, "state": "text", "stage": "bigint", "note": "text"},
+)
 
 
 async def insert_doing(tx: AsyncConnection, call: StepCall, service: str, request: Message) -> bool:
     """True if this Do is the first; waits for a parallel twin's transaction to end."""
-    return await _insert(tx, call, service, BarrierState.DOING, _sent(request))
+    return await _insert(tx, call, service=service, state=BarrierState.DOING, **_sent(request))
 
 
 async def insert_rejected(
@@ -97,12 +128,12 @@ async def insert_rejected(
 ) -> bool:
     """True if nothing else was decided since this Do gave up its row; waits like `insert_doing`."""
     values = {**_sent(request), "rejection": rejection}
-    return await _insert(tx, call, service, BarrierState.REJECTED, values)
+    return await _insert(tx, call, service=service, state=BarrierState.REJECTED, **values)
 
 
 async def insert_tombstone(tx: AsyncConnection, call: StepCall, service: str) -> bool:
     """True if this Compensate is the first that is heard of the step; waits like `insert_doing`."""
-    return await _insert(tx, call, service, BarrierState.COMPENSATED, {})
+    return await _insert(tx, call, service=service, state=BarrierState.COMPENSATED)
 
 
 async def read(tx: AsyncConnection, call: StepCall) -> Row:
@@ -125,51 +156,89 @@ async def move(
     rejection: bytes | None = None,
 ) -> bool:
     """Compare and swap the state; False when it is no longer `source`."""
-    outcome = {"response": response, "rejection": rejection}
-    known = {name: value for name, value in outcome.items() if value is not None}
-    return await _update(tx, call, _UPDATE, {"from_state": source, "state": target, **known})
+    question = _moving(call, source, target, response=response, rejection=rejection)
+    (moved,) = await ask(tx, question)
+    return bool(moved)
+
+
+async def finish(tx: AsyncConnection, call: StepCall, response: bytes) -> None:
+    """Store what a Do in this transaction answers, and commit; both in one round trip.
+
+    Raises:
+        RuntimeError: the transaction has been ended by somebody else.
+    """
+    if not (tx.in_transaction() and is_begun(tx)):
+        raise RuntimeError(f"{call.key}: do() must not end the transaction that it is given")
+    done = _moving(call, BarrierState.DOING, BarrierState.DONE, response=response)
+    await ask(tx, done, COMMIT)
 
 
 async def note(
     tx: AsyncConnection, call: StepCall, state: BarrierState, stage: int, changed: Note
 ) -> bool:
     """Compare and swap the note; False when state or stage are others by now."""
-    here = {"from_state": state, "from_stage": stage}
-    return await _update(tx, call, _NOTE, {**here, "note": dict(changed), "stage": stage + 1})
+    told = json.dumps(dict(changed))
+    (noted,) = await ask(tx, _NOTE(**_key(call), state=state, stage=stage, note=told))
+    return bool(noted)
 
 
-def _sent(request: Message) -> dict[str, object]:
-    return {"request": canonical(request), "request_sha256": fingerprint(request)}
+def begun(service: str, request: Message) -> Row:
+    """The row as `insert_doing` stores it."""
+    sent = canonical(request)
+    return Row(
+        service=service,
+        state=BarrierState.DOING,
+        request=sent,
+        request_sha256=sha256(sent).digest(),
+        response=None,
+        rejection=None,
+        note={},
+        stage=0,
+    )
 
 
-async def _insert(
-    tx: AsyncConnection,
+def _sent(request: Message) -> dict[str, bytes]:
+    sent = canonical(request)
+    return {"request": sent, "sha256": sha256(sent).digest()}
+
+
+async def _insert(tx: AsyncConnection, call: StepCall, **values: str | bytes) -> bool:
+    row = {"request": None, "sha256": None, "rejection": None, **values}
+    (inserted,) = await ask(tx, _INSERT(**_key(call), **row))
+    return bool(inserted)
+
+
+def _moving(
     call: StepCall,
-    service: str,
-    state: BarrierState,
-    values: Mapping[str, object],
-) -> bool:
-    key = {"saga_id": call.saga_id, "step": call.step}
-    row = {**key, "service": service, "state": state, **values}
-    return (await tx.execute(_INSERT, row)).first() is not None
+    source: BarrierState,
+    target: BarrierState,
+    *,
+    response: bytes | None = None,
+    rejection: bytes | None = None,
+) -> Question:
+    outcome = {"response": response, "rejection": rejection}
+    return _MOVE(**_key(call), source=source, target=target, **outcome)
 
 
-async def _read(tx: AsyncConnection, call: StepCall, statement: Select[Any]) -> Row:
-    row = (await tx.execute(statement, _key(call))).mappings().one_or_none()
-    if row is None:
+async def _read(tx: AsyncConnection, call: StepCall, statement: Statement) -> Row:
+    (found,) = await ask(tx, statement(**_key(call)))
+    if not found:
         raise rules.busy(call)
-    return Row(**{**row, "state": BarrierState(row["state"])})
+    service, state, request, sha, response, rejection, noted, stage = found[0]
+    return Row(
+        service=_present(service).decode(),
+        state=BarrierState(_present(state).decode()),
+        request=request,
+        request_sha256=sha,
+        response=response,
+        rejection=rejection,
+        note=json.loads(_present(noted)),
+        stage=int.from_bytes(_present(stage)),
+    )
 
 
-async def _update(
-    tx: AsyncConnection, call: StepCall, statement: Update, values: dict[str, object]
-) -> bool:
-    result = await tx.execute(statement, {**_key(call), **values})
-    return result.rowcount == 1
-
-
-def _key(call: StepCall) -> dict[str, object]:
-    return {"of_saga": call.saga_id, "of_step": call.step}
+def _key(call: StepCall) -> dict[str, str]:
+    return {"saga_id": call.saga_id, "step": call.step}
 
 
 def _present(value: bytes | None) -> bytes:

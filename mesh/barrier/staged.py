@@ -43,7 +43,7 @@ from mesh.barrier.rows import Note, Outcome, Row
 from mesh.barrier.rules import BarrierState, Superseded
 from mesh.clock import Clock, wall_clock_ms
 from mesh.errors import MeshError, Rejected
-from mesh.postgres import transaction
+from mesh.postgres import session, transaction
 from mesh.step import GuardedStep, RequestT, ResponseT, StepCall, StepTypes
 
 __all__ = ["Note", "StageRecord", "StagedBarrier", "StagedStep", "Superseded"]
@@ -130,31 +130,35 @@ class _GuardedStagedStep:
         if row.state is BarrierState.COMPENSATING:
             record = self._record(call, row)
             await self._step.compensate(call, row.parsed_request(self.types), record)
-            async with transaction(self._engine) as tx:  # a twin may have been faster
-                await rows.move(tx, call, BarrierState.COMPENSATING, BarrierState.COMPENSATED)
+            async with session(self._engine) as db:  # a twin may have been faster
+                await rows.move(db, call, BarrierState.COMPENSATING, BarrierState.COMPENSATED)
         return self.types.compensated()
 
     async def _begin(self, call: StepCall, request: Message) -> Row:
-        async with transaction(self._engine) as tx:
-            await rows.insert_doing(tx, call, self._step.service, request)
-            return await rows.read(tx, call)
+        async with session(self._engine) as db:
+            if await rows.insert_doing(db, call, self._step.service, request):
+                return rows.begun(self._step.service, request)
+            return await rows.read(db, call)
 
     async def _run(self, call: StepCall, request: Message, row: Row) -> Outcome:
         try:
             response = await self._step.do(call, request, self._record(call, row))
         except Rejected as rejection:
-            stored = rules.freeze(rejection, self.types)
-            return await self._settle(call, request, BarrierState.REJECTED, rejection=stored)
+            frozen = rules.freeze(rejection, self.types)
+            settled = await self._settle(call, request, BarrierState.REJECTED, rejection=frozen)
+            return rules.thaw(frozen) if settled is None else settled
         stored = rules.canonical(rules.check_response(self.types, response))
-        return await self._settle(call, request, BarrierState.DONE, response=stored)
+        settled = await self._settle(call, request, BarrierState.DONE, response=stored)
+        return response if settled is None else settled
 
     async def _settle(
         self, call: StepCall, request: Message, state: BarrierState, **outcome: bytes
-    ) -> Outcome:
-        """Store the outcome, unless a twin or a Compensate was faster; answer what is stored."""
-        async with transaction(self._engine) as tx:
-            await rows.move(tx, call, BarrierState.DOING, state, **outcome)
-            settled = (await rows.read(tx, call)).outcome(call, request, self.types)
+    ) -> Outcome | None:
+        """Store the outcome: None; or what a twin or a Compensate has stored before."""
+        async with session(self._engine) as db:
+            if await rows.move(db, call, BarrierState.DOING, state, **outcome):
+                return None
+            settled = (await rows.read(db, call)).outcome(call, request, self.types)
         if settled is None:
             raise rules.busy(call)
         return settled
@@ -206,9 +210,9 @@ class _StoredRecord(StageRecord):
 
     async def advance(self, note: Note) -> None:
         here = self._row
-        async with transaction(self._engine) as tx:
-            moved = await rows.note(tx, self._call, here.state, here.stage, note)
-            found = here if moved else await rows.read(tx, self._call)
+        async with session(self._engine) as db:
+            moved = await rows.note(db, self._call, here.state, here.stage, note)
+            found = here if moved else await rows.read(db, self._call)
         if not moved:
             raise _overtaken(self._call, here.state, found.state)
         self._row = replace(here, note=note, stage=here.stage + 1)

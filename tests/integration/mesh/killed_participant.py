@@ -13,15 +13,18 @@ import signal
 from dataclasses import dataclass
 from enum import StrEnum
 
+import pytest
 from google.protobuf.message import Message
 from sqlalchemy import Column, MetaData, Table, Text, event, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from mesh.barrier import rows
 from mesh.barrier.postgres import PostgresBarrier
 from mesh.barrier.staged import StagedBarrier
 from mesh.errors import Rejected
 from mesh.postgres import create_engine
+from mesh.statement import Question, Rows, ask
 from mesh.step import GuardedStep, StepCall
 from tests.contract.postgres_harness import CreateOrder, effects
 from tests.contract.staged_harness import ChargePayment
@@ -116,8 +119,14 @@ def _kill_at(engine: AsyncEngine, chosen: int) -> None:
         if next(moments) == chosen:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    async def ask_and_pass_by(connection: AsyncConnection, *questions: Question) -> list[Rows]:
+        answers = await ask(connection, *questions)
+        pass_by()
+        return answers
+
     for moment in _MOMENTS:
         event.listen(engine.sync_engine, moment, pass_by)
+    pytest.MonkeyPatch().setattr(rows, "ask", ask_and_pass_by)  # past SQLAlchemy
 
 
 async def answer(run: Run, engine: AsyncEngine) -> Message | None:
