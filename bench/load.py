@@ -71,19 +71,25 @@ def go_load(kind: str, address: str, load: Load) -> list[str]:
 
 def step_request() -> str:
     """The flag that gives a load what a step is asked."""
-    return _request_file(message("StepRequest")(**_ORDER).SerializeToString())
+    return request_file(message("StepRequest")(**_ORDER).SerializeToString())
 
 
 def start_request(load: Load) -> str:
     """The flag that gives a load a StartSagaRequest without saga_id."""
-    order = AnyMessage()
-    order.Pack(message("Order")(**_ORDER))
     definition = "bench-refused" if load.refused else "bench"
-    request = saga_pb2.StartSagaRequest(definition=definition, input=order, wait=True)
-    return _request_file(request.SerializeToString())
+    request = saga_pb2.StartSagaRequest(definition=definition, input=order(ANY_ORDER), wait=True)
+    return request_file(request.SerializeToString())
 
 
-def _request_file(request: bytes) -> str:
+def order(order_id: str) -> AnyMessage:
+    """The input of a saga."""
+    packed = AnyMessage()
+    packed.Pack(message("Order")(**{**_ORDER, "order_id": order_id}))
+    return packed
+
+
+def request_file(request: bytes) -> str:
+    """The flag that gives a load these bytes to send."""
     path = BUILT / f"{hashlib.sha256(request).hexdigest()[:16]}.request"
     path.write_bytes(request)
     return f"--request={path}"

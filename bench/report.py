@@ -39,6 +39,8 @@ def show(results: Results, console: Console) -> None:
         console.print(_facts(results))
     if results.ratios:
         console.print(_ratios(results))
+    for words in results.failures:
+        console.print(Text(f"failed: {words}", "bold red"))
     for words in (*_doubts(results), *(f"left out: {what}" for what in results.left_out)):
         console.print(Text(words, "yellow"))
 

@@ -31,8 +31,8 @@ _RATIOS = {
     "vs_dbos": ("steps-64 unary", "steps-64 dbos"),
     "floor": ("steps-64 unary", "steps-64 floor"),
     "stream_floor": ("steps-64 stream", "steps-64 floor"),
-    "finished_1m": ("finished 1 M", "finished none"),
-    "finished_10m": ("finished 10 M", "finished none"),
+    "finished_1m": ("finished 1m", "finished none"),
+    "finished_10m": ("finished 10m", "finished none"),
 }
 
 
@@ -78,6 +78,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     figures: Sequence[Figure]
     facts: Sequence[Fact]
     ratios: Mapping[str, float]
+    failures: Sequence[str]
+    """What could not be measured, for sagas did not do what they were meant to."""
     left_out: Sequence[str]
     """What was not measured, and how to have it measured."""
 

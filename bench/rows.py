@@ -66,7 +66,8 @@ def _say(words: str) -> None:
     print(words, flush=True)  # noqa: T201 - this is what it is for
 
 
-async def _fill(dsn: str, have: int, want: int, total: int) -> None:
+async def fill(dsn: str, have: int, want: int, total: int) -> None:
+    """Add finished sagas until there are `want` of them, of `total` in the end."""
     async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute("SET maintenance_work_mem = '512MB'")
         indexes = await (await connection.execute(_INDEXES)).fetchall()
@@ -162,7 +163,7 @@ async def main() -> None:
             await measure(dsn, sagas=1, seconds=1)  # makes the tables
             for have, want in zip([0, *steps], steps, strict=False):
                 _say(f"{want:,} finished sagas")
-                await _fill(dsn, have, want, chosen.finished)
+                await fill(dsn, have, want, chosen.finished)
                 await _ask(dsn, chosen.seconds)
 
 

@@ -6,7 +6,7 @@ meanwhile hits all of them, and a ratio is one of windows that lay beside each o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import msgspec
 
@@ -33,11 +33,6 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     turns: Sequence[Turn]
     jitter_ms: int = 0
-
-    def of(self, sides: Collection[str]) -> Scenario:
-        """The same with nobody but these sides."""
-        left = [turn for turn in self.turns if turn.side in sides]
-        return msgspec.structs.replace(self, turns=left)
 
 
 def _turns(sides: Iterable[str], in_flight: int, *, refused: bool = False) -> list[Turn]:

@@ -12,7 +12,8 @@ from local.ports import HOST, free_ports
 from local.processes import Process
 from local.service import runs_sagas, service
 
-_STATES = "SELECT state, count(*) FROM saga.saga GROUP BY state"
+STATES = "SELECT state, count(*) FROM saga.saga GROUP BY state"
+"""Sagas of a journal by state."""
 
 
 class Floor:
@@ -77,7 +78,7 @@ class Coordinator:
             "coordinator",
             "coordinator",
             folder=self.world.folder / "logs" / f"coordinator-{port}",
-            ready=runs_sagas(port, "bench-refused"),
+            ready=runs_sagas(port, "bench"),
             env={
                 "GRPC_HOST": HOST,
                 "GRPC_PORT": str(port),
@@ -96,7 +97,7 @@ class Coordinator:
 
     async def finished(self) -> Mapping[str, int]:
         """How many sagas are on its disk, by state."""
-        return await count(self.dsn, _STATES)
+        return await count(self.dsn, STATES)
 
 
 class Ours:

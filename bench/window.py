@@ -16,7 +16,7 @@ import psutil
 
 
 class LoadFailed(Exception):
-    """A load did not do what it was told; says what it said."""
+    """Sagas did not do what they were meant to; says what they did."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,8 @@ program for every side, so that it costs all of them the same.
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Self
 
@@ -50,12 +52,17 @@ class World:
 
 
 class Participant(Process):
-    """The Go participant, whose steps do nothing; `bench.v1.Refuse` refuses."""
+    """The Go participant, whose steps do nothing.
+
+    `bench.v1.Refuse` refuses. Until `wake`, `bench.v1.Hold` does not answer, and `bench.v1.Away`
+    answers UNAVAILABLE.
+    """
 
     def __init__(self, folder: Path, *, jitter_ms: int, streams: bool) -> None:
         port = free_port()
         self.address = f"{HOST}:{port}"
         flags = [f"--port={port}", f"--descriptors={CONTRACTS}", "--reject=bench.v1.Refuse"]
+        flags += ["--hold=bench.v1.Hold", "--away=bench.v1.Away"]
         flags += [f"--jitter-ms={jitter_ms}", *(["--step-stream"] if streams else [])]
         super().__init__(
             "participant",
@@ -63,6 +70,11 @@ class Participant(Process):
             log=folder / "logs" / f"participant-{port}.log",
             ready=serves_grpc(port),
         )
+
+    def wake(self) -> None:
+        """Let everything be answered from now on."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGUSR1)
 
 
 async def count(dsn: str, states: str) -> dict[str, int]:

@@ -32,6 +32,9 @@ import (
 type participant struct {
 	jitter time.Duration // the longest pause before an answer
 	reject string        // the service whose Do is refused; none when empty
+	hold   string        // the service that answers no Do before there is a signal
+	away   string        // the service that is away before there is a signal
+	signal chan struct{} // closed by SIGUSR1
 }
 
 // pause is how long this call takes.
@@ -40,6 +43,16 @@ func (p *participant) pause() time.Duration {
 		return 0
 	}
 	return rand.N(p.jitter)
+}
+
+// isAway says whether this call is answered with UNAVAILABLE.
+func (p *participant) isAway(service string) bool {
+	select {
+	case <-p.signal:
+		return false
+	default:
+		return service == p.away
+	}
 }
 
 func (p *participant) rejects(service string, compensates bool) bool {
@@ -52,11 +65,15 @@ func (p *participant) answer(_ any, stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(&request); err != nil {
 		return err
 	}
-	if pause := p.pause(); pause > 0 {
-		time.Sleep(pause)
-	}
 	method, _ := grpc.MethodFromServerStream(stream)
 	service, verb, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	time.Sleep(p.pause())
+	if service == p.hold {
+		<-p.signal
+	}
+	if p.isAway(service) {
+		return status.Error(codes.Unavailable, "away")
+	}
 	if p.rejects(service, verb == "Compensate") {
 		return refuse(stream)
 	}
@@ -111,10 +128,16 @@ func participate(args []string) error {
 	descriptors := flags.String("descriptors", "", "file with the descriptor set of its contracts")
 	jitter := flags.Int("jitter-ms", 0, "answer after 0 to so many milliseconds, at random")
 	reject := flags.String("reject", "", "full name of the service whose Do is refused")
+	hold := flags.String("hold", "", "full name of the service that answers after SIGUSR1 only")
+	away := flags.String("away", "", "full name of the service that is UNAVAILABLE before SIGUSR1")
 	streams := flags.Bool("step-stream", false, "serve mesh.v1.StepStream too")
 	_ = flags.Parse(args)
 
-	here := &participant{jitter: time.Duration(*jitter) * time.Millisecond, reject: *reject}
+	here := &participant{
+		jitter: time.Duration(*jitter) * time.Millisecond,
+		reject: *reject, hold: *hold, away: *away, signal: make(chan struct{}),
+	}
+	go here.awaitSignal()
 	found, files, err := readContracts(*descriptors, *streams)
 	if err != nil {
 		return err
@@ -129,6 +152,13 @@ func participate(args []string) error {
 	reflectionv1alpha.RegisterServerReflectionServer(server, reflection.NewServer(told))
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
 	return serve(server, *port)
+}
+
+func (p *participant) awaitSignal() {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGUSR1)
+	<-told
+	close(p.signal)
 }
 
 func serve(server *grpc.Server, port int) error {

@@ -64,6 +64,10 @@ func readCall(message []byte) stepCall {
 // result is the mesh.v1.StepResult of a call.
 func (p *participant) result(call stepCall) []byte {
 	message := appendVarint(nil, 1, call.id)
+	if p.isAway(call.service) {
+		away := appendString(appendVarint(nil, 1, uint64(codes.Unavailable)), 2, "away")
+		return appendBytes(message, 3, away)
+	}
 	if p.rejects(call.service, call.compensates) {
 		refusal := appendString(appendVarint(nil, 1, uint64(codes.FailedPrecondition)), 2, "refused")
 		return appendVarint(appendBytes(message, 3, refusal), 4, 1)
@@ -97,9 +101,16 @@ func (p *participant) perform(calls []stepCall, out *outbox) {
 		}
 		return
 	}
-	results := make([][]byte, len(calls))
-	for i, call := range calls {
-		results[i] = p.result(call)
+	var results [][]byte
+	for _, call := range calls {
+		if call.service == p.hold {
+			go func() {
+				<-p.signal
+				out.add(p.result(call))
+			}()
+		} else {
+			results = append(results, p.result(call))
+		}
 	}
 	out.add(results...)
 }
