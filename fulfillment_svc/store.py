@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
@@ -9,30 +10,33 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fulfillment_svc.shipment import Item, Shipment, ShipmentState
 from fulfillment_svc.tables import shipment, shipment_item
+from mesh.statement import Statement, ask
+
+_CREATE = Statement(
+    "create_shipment",
+    """
+    WITH created AS (
+      INSERT INTO shipment (shipment_id, order_id, saga_id, state)
+      VALUES (%(shipment_id)s::uuid, %(order_id)s, %(saga_id)s, 'REQUESTED')
+      RETURNING shipment_id
+    )
+    INSERT INTO shipment_item (shipment_id, line, product_id, quantity)
+    SELECT created.shipment_id, line, item ->> 0, (item ->> 1)::integer
+    FROM created, jsonb_array_elements(%(items)s::jsonb) WITH ORDINALITY AS items (item, line)
+    """,
+    dict.fromkeys(("shipment_id", "order_id", "saga_id", "items"), "text"),
+)
 
 
 async def create(
     tx: AsyncConnection, shipment_id: str, order_id: str, saga_id: str, items: Iterable[Item]
 ) -> None:
     """Write a shipment down as REQUESTED."""
-    await tx.execute(
-        sa.insert(shipment).values(
-            shipment_id=shipment_id,
-            order_id=order_id,
-            saga_id=saga_id,
-            state=ShipmentState.REQUESTED,
-        )
+    lines = [[item.product_id, item.quantity] for item in items]
+    wanted = _CREATE(
+        shipment_id=shipment_id, order_id=order_id, saga_id=saga_id, items=json.dumps(lines)
     )
-    rows = [
-        {
-            "shipment_id": shipment_id,
-            "line": line,
-            "product_id": item.product_id,
-            "quantity": item.quantity,
-        }
-        for line, item in enumerate(items, start=1)
-    ]
-    await tx.execute(sa.insert(shipment_item), rows)
+    await ask(tx, wanted)
 
 
 async def get(tx: AsyncConnection, shipment_id: str) -> Shipment | None:

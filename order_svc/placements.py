@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mesh.statement import Question, Statement, ask
 from order_svc.order import Order, OrderState, Purchase, read_purchase
 from order_svc.tables import placement
 from protos.order.v1 import order_pb2
@@ -59,10 +59,43 @@ _COLUMNS = (
     placement.c.place_time,
     placement.c.start_time,
 )
+_ADD = Statement(
+    "add_placement",
+    """
+    INSERT INTO placement
+      (request_id, request_sha, order_id, saga_id, customer_id, input, due_time)
+    VALUES (%(request_id)s, %(request_sha)s, %(order_id)s::uuid, %(saga_id)s, %(customer_id)s,
+            %(input)s, now() + %(grace_ms)s * interval '1 millisecond')
+    ON CONFLICT (request_id) DO NOTHING
+    RETURNING (extract(epoch FROM place_time) * 1000000)::bigint
+    """,
+    {
+        "request_id": "text",
+        "request_sha": "bytea",
+        "order_id": "text",
+        "saga_id": "text",
+        "customer_id": "text",
+        "input": "bytea",
+        "grace_ms": "bigint",
+    },
+)
+_MARK_STARTED = Statement(
+    "mark_placement_started",
+    """
+    UPDATE placement SET start_time = now()
+    WHERE order_id = %(order_id)s::uuid AND start_time IS NULL
+    """,
+    {"order_id": "text"},
+)
+_SETTLE = Statement(
+    "settle_placement",
+    "UPDATE placement SET due_time = NULL WHERE order_id = %(order_id)s::uuid",
+    {"order_id": "text"},
+)
 
 
 async def add(
-    tx: AsyncConnection,
+    db: AsyncConnection,
     *,
     request_id: str,
     request_sha: bytes,
@@ -74,18 +107,33 @@ async def add(
 
     Whoever writes it starts its saga; the sweep does it after `grace`.
     """
-    insert = pg.insert(placement).values(
+    packed = saga_input.SerializeToString(deterministic=True)
+    question = _ADD(
         request_id=request_id,
         request_sha=request_sha,
         order_id=saga_input.order_id,
         saga_id=saga_id,
         customer_id=saga_input.customer_id,
-        input=saga_input.SerializeToString(deterministic=True),
-        due_time=sa.func.now() + grace,
+        input=packed,
+        grace_ms=grace // timedelta(milliseconds=1),
     )
-    await tx.execute(insert.on_conflict_do_nothing(index_elements=[placement.c.request_id]))
-    found = await _select(tx, placement.c.request_id == request_id)
-    return found[0]
+    (added,) = await ask(db, question)
+    if not added:
+        found = await _select(db, placement.c.request_id == request_id)
+        return found[0]
+    return Placement(
+        request_sha=request_sha,
+        order_id=saga_input.order_id,
+        saga_id=saga_id,
+        input=packed,
+        place_time=_time(added[0][0]),
+        start_time=None,
+    )
+
+
+def _time(microseconds: bytes | None) -> datetime:
+    since = int.from_bytes(microseconds or b"")
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=since)
 
 
 async def of_order(tx: AsyncConnection, order_id: str) -> Placement | None:
@@ -113,13 +161,9 @@ async def page(
     return await _select(tx, *wanted, order_by=placement.c.order_id.desc(), limit=limit)
 
 
-async def mark_started(tx: AsyncConnection, order_id: str) -> None:
+async def mark_started(db: AsyncConnection, order_id: str) -> None:
     """Remember that the coordinator has the saga."""
-    await tx.execute(
-        sa.update(placement)
-        .where(placement.c.order_id == order_id, placement.c.start_time.is_(None))
-        .values(start_time=sa.func.now())
-    )
+    await ask(db, _MARK_STARTED(order_id=order_id))
 
 
 async def postpone(tx: AsyncConnection, order_id: str, delay: timedelta) -> bool:
@@ -139,11 +183,9 @@ async def postpone(tx: AsyncConnection, order_id: str, delay: timedelta) -> bool
     return postponed.one_or_none() is not None
 
 
-async def settle(tx: AsyncConnection, order_id: str) -> None:
+def settling(order_id: str) -> Question:
     """Nothing is owed any more."""
-    await tx.execute(
-        sa.update(placement).where(placement.c.order_id == order_id).values(due_time=None)
-    )
+    return _SETTLE(order_id=order_id)
 
 
 async def reopen(tx: AsyncConnection, order_id: str) -> None:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from mesh.errors import AlreadyExists, NotFound, Retry
 from mesh.paging import size
-from mesh.postgres import transaction
+from mesh.postgres import session, transaction
 from mesh.validation import refuse_if_any
 from order_svc import paging, placements, store
 from order_svc.coordinator import Coordinator, CoordinatorRefused
@@ -67,8 +67,8 @@ class OrderService(order_pb2_grpc.OrderServiceServicer):
         if placement.start_time is None:
             await self._coordinator.start(placement.saga_id, placement.input)
             self._sweep.coordinator_answered()
-            async with transaction(self._engine) as tx:
-                await placements.mark_started(tx, placement.order_id)
+            async with session(self._engine) as db:
+                await placements.mark_started(db, placement.order_id)
         return order_pb2.PlaceOrderResponse(order_id=placement.order_id, saga_id=placement.saga_id)
 
     async def _promise(self, request: order_pb2.PlaceOrderRequest) -> Placement:
@@ -79,9 +79,9 @@ class OrderService(order_pb2_grpc.OrderServiceServicer):
             items=request.items,
             payment_method=request.payment_method,
         )
-        async with transaction(self._engine) as tx:
+        async with session(self._engine) as db:
             placement = await placements.add(
-                tx,
+                db,
                 request_id=request.request_id,
                 request_sha=request_sha,
                 saga_id=self._new_id(),

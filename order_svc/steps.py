@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh import money
 from mesh.errors import RecordMissing, Rejected
+from mesh.statement import ask
 from mesh.step import Step, StepCall
 from mesh.validation import reject_if_any
 from order_svc import placements, store
@@ -36,10 +37,7 @@ class CreateOrder(
         """
         reject_if_any("ORDER_INVALID", create_order_violations(request))
         purchase = read_purchase(request, call.saga_id)
-        placement = await placements.of_order(tx, purchase.order_id)
-        promised_to_other = placement is not None and placement.saga_id != call.saga_id
-        place_time = None if placement is None else placement.place_time
-        if promised_to_other or not await store.create(tx, purchase, place_time=place_time):
+        if not await store.create(tx, purchase):
             raise Rejected(
                 "ORDER_ID_TAKEN",
                 f"order {purchase.order_id} belongs to another saga",
@@ -78,7 +76,9 @@ class ConfirmOrder(
         if any(order_id_violations(request.order_id)):
             raise Rejected("ORDER_NOT_PENDING", "there is no order with such an id")
         pending = {OrderState.PENDING}
-        if not await store.move(tx, request.order_id, pending, OrderState.CONFIRMED):
+        move = store.moving(request.order_id, pending, OrderState.CONFIRMED)
+        moved, _ = await ask(tx, move, placements.settling(request.order_id))
+        if not moved:
             order = await store.get(tx, request.order_id)
             state = "UNKNOWN" if order is None else order.state
             raise Rejected(
@@ -86,7 +86,6 @@ class ConfirmOrder(
                 f"order {request.order_id} is {state}, not PENDING",
                 metadata={"order_id": request.order_id, "state": state},
             )
-        await placements.settle(tx, request.order_id)
         return order_pb2.ConfirmOrderResponse()
 
     async def compensate(

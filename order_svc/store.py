@@ -2,52 +2,74 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mesh.statement import Question, Statement, ask
 from order_svc.order import Item, Order, OrderState, Purchase
 from order_svc.tables import order_item, orders
 
 _UNSETTLED = {OrderState.PENDING, OrderState.CANCELLED}
 
 
-async def create(
-    tx: AsyncConnection, purchase: Purchase, *, place_time: datetime | None = None
-) -> bool:
-    """Write an order down as PENDING; False, and nothing is written, when its id is taken.
-
-    `place_time` is when the customer placed it; None for now.
+_CREATE = Statement(
+    "create_order",
     """
-    insert = pg.insert(orders).values(
+    WITH promised AS (
+      SELECT saga_id, place_time FROM placement WHERE order_id = %(order_id)s::uuid
+    ), created AS (
+      INSERT INTO orders (order_id, saga_id, customer_id, currency, total_minor, state, create_time)
+      SELECT %(order_id)s::uuid, %(saga_id)s, %(customer_id)s, %(currency)s, %(total_minor)s,
+             'PENDING', coalesce((SELECT place_time FROM promised), now())
+      WHERE NOT EXISTS (SELECT FROM promised WHERE saga_id <> %(saga_id)s)
+      ON CONFLICT DO NOTHING
+      RETURNING order_id
+    )
+    INSERT INTO order_item (order_id, line, product_id, quantity, unit_price_minor)
+    SELECT created.order_id, line, item ->> 0, (item ->> 1)::integer, (item ->> 2)::bigint
+    FROM created, jsonb_array_elements(%(items)s::jsonb) WITH ORDINALITY AS items (item, line)
+    RETURNING true
+    """,
+    {
+        "order_id": "text",
+        "saga_id": "text",
+        "customer_id": "text",
+        "currency": "text",
+        "total_minor": "bigint",
+        "items": "text",
+    },
+)
+_MOVE = Statement(
+    "move_order",
+    """
+    UPDATE orders SET state = %(target)s, update_time = now()
+    WHERE order_id = %(order_id)s::uuid AND state = ANY (string_to_array(%(sources)s, ','))
+    RETURNING true
+    """,
+    dict.fromkeys(("order_id", "sources", "target"), "text"),
+)
+
+
+async def create(tx: AsyncConnection, purchase: Purchase) -> bool:
+    """Write an order down as PENDING since it was placed.
+
+    False, and nothing is written, when its id is taken or is promised to another saga.
+    """
+    lines = [[item.product_id, item.quantity, item.unit_price] for item in purchase.items]
+    question = _CREATE(
         order_id=purchase.order_id,
         saga_id=purchase.saga_id,
         customer_id=purchase.customer_id,
         currency=purchase.currency,
         total_minor=purchase.total.minor_units,
-        state=OrderState.PENDING,
-        create_time=sa.func.now() if place_time is None else place_time,
+        items=json.dumps(lines),
     )
-    created = await tx.execute(insert.on_conflict_do_nothing().returning(orders.c.order_id))
-    if created.one_or_none() is None:
-        return False
-    await tx.execute(sa.insert(order_item), list(_item_rows(purchase)))
-    return True
-
-
-def _item_rows(purchase: Purchase) -> Iterable[dict[str, object]]:
-    for line, item in enumerate(purchase.items, start=1):
-        yield {
-            "order_id": purchase.order_id,
-            "line": line,
-            "product_id": item.product_id,
-            "quantity": item.quantity,
-            "unit_price_minor": item.unit_price,
-        }
+    (created,) = await ask(tx, question)
+    return bool(created)
 
 
 async def get(tx: AsyncConnection, order_id: str) -> Order | None:
@@ -64,11 +86,17 @@ async def page(tx: AsyncConnection, before: str, customer_id: str, limit: int) -
     return await _with_items(tx, query.order_by(orders.c.order_id.desc()).limit(limit))
 
 
+def moving(order_id: str, sources: Collection[OrderState], target: OrderState) -> Question:
+    """Move an order from one of some states to another; no row when it is in none of them."""
+    return _MOVE(order_id=order_id, sources=",".join(sources), target=target)
+
+
 async def move(
     tx: AsyncConnection, order_id: str, sources: Collection[OrderState], target: OrderState
 ) -> bool:
-    """Move an order from one of some states to another; False when it is in none of them."""
-    return await _change(tx, order_id, sources, state=target, update_time=sa.func.now())
+    """See `moving`; False when it is in none of these states."""
+    (moved,) = await ask(tx, moving(order_id, sources, target))
+    return bool(moved)
 
 
 async def explain(tx: AsyncConnection, order_id: str, failure_reason: str) -> bool:

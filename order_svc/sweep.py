@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mesh.errors import Conflict, Retry
 from mesh.postgres import transaction
+from mesh.statement import ask
 from order_svc import placements, store
 from order_svc.coordinator import (
     Coordinator,
@@ -125,11 +126,11 @@ async def learn(tx: AsyncConnection, order_id: str, saga: saga_pb2.Saga) -> None
         await _create_cancelled(tx, placement)
     tell = store.abandon if is_abandoned(saga) else store.explain
     if await tell(tx, order_id, reason):
-        await placements.settle(tx, order_id)
+        await ask(tx, placements.settling(order_id))
 
 
 async def _create_cancelled(tx: AsyncConnection, placement: Placement) -> None:
     """The saga has ended: what it has not created by now, it never will."""
-    if await store.create(tx, placement.purchase, place_time=placement.place_time):
+    if await store.create(tx, placement.purchase):
         pending = {OrderState.PENDING}
         await store.move(tx, placement.order_id, pending, OrderState.CANCELLED)

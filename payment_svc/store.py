@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mesh.money import Money
-from mesh.postgres import transaction
+from mesh.postgres import session, transaction
+from mesh.statement import Statement, ask
 from payment_svc.payment import SOURCES, Charge, Payment, PaymentState
 from payment_svc.tables import payment
+
+_MARK = Statement(
+    "mark_payment",
+    """
+    INSERT INTO payment (payment_id, order_id, saga_id, amount_minor, currency, provider_reference,
+                         state, failure_reason)
+    VALUES (%(payment_id)s::uuid, %(order_id)s, %(saga_id)s, %(amount_minor)s, %(currency)s,
+            %(provider_reference)s, %(state)s, %(failure_reason)s)
+    ON CONFLICT (payment_id) DO UPDATE
+    SET state = excluded.state, failure_reason = excluded.failure_reason, update_time = now()
+    WHERE payment.state = ANY (string_to_array(%(sources)s, ','))
+    RETURNING true
+    """,
+    {
+        "payment_id": "text",
+        "order_id": "text",
+        "saga_id": "text",
+        "amount_minor": "bigint",
+        "currency": "text",
+        "provider_reference": "text",
+        "state": "text",
+        "failure_reason": "text",
+        "sources": "text",
+    },
+)
 
 
 class Payments:
@@ -23,7 +48,7 @@ class Payments:
 
         False, and nothing changes, where this state is not reached from the one that is stored.
         """
-        insert = pg.insert(payment).values(
+        question = _MARK(
             payment_id=charge.payment_id,
             order_id=charge.order_id,
             saga_id=charge.saga_id,
@@ -32,15 +57,11 @@ class Payments:
             provider_reference=charge.provider_reference,
             state=state,
             failure_reason=failure_reason,
+            sources=",".join(SOURCES[state]),
         )
-        upsert = insert.on_conflict_do_update(
-            index_elements=[payment.c.payment_id],
-            set_={"state": state, "failure_reason": failure_reason, "update_time": sa.func.now()},
-            where=payment.c.state.in_(SOURCES[state]),
-        )
-        async with transaction(self._engine) as tx:
-            marked = await tx.execute(upsert.returning(payment.c.payment_id))
-            return marked.one_or_none() is not None
+        async with session(self._engine) as db:
+            (marked,) = await ask(db, question)
+            return bool(marked)
 
     async def get(self, payment_id: str) -> Payment | None:
         """One payment by its id; None when there is none."""
