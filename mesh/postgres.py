@@ -22,6 +22,9 @@ from mesh.errors import Conflict, MeshError, Overloaded, Retry
 from mesh.statement import session_of
 
 _SESSION_LIMITS = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
+_NOTHING_BY_ITSELF = {"prepare_threshold": None}
+"""What psycopg prepares by itself it takes back after a rollback, and with it everything that a
+`statement.Statement` has prepared on that session."""
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 
 _LOST_A_RACE = frozenset({"40001", "40P01", "55P03"})
@@ -51,7 +54,12 @@ def create_engine(dsn: str, *, pool_size: int = 20) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=5,
         hide_parameters=True,
-        connect_args={"options": _SESSION_LIMITS, "connect_timeout": 5, **_KEEPALIVE},
+        connect_args={
+            "options": _SESSION_LIMITS,
+            "connect_timeout": 5,
+            **_KEEPALIVE,
+            **_NOTHING_BY_ITSELF,
+        },
     )
     leave_when_read_only(engine)
     _leave_when_dead(engine)

@@ -147,4 +147,4 @@ class SagaCaller:
         request.input.Pack(order_pb2.PlaceOrderInput(order_id=order.order_id, items=[item]))
         saga = (await self._stub.StartSaga(request)).saga
         if saga.state != saga_pb2.SAGA_STATE_COMPLETED:
-            raise NotPlaced(saga_pb2.SagaState.Name(saga.state))
+            raise NotPlaced(f"{saga_pb2.SagaState.Name(saga.state)}: {saga.failure.message}")

@@ -38,6 +38,20 @@ async def kept(engine: AsyncEngine) -> list[str | None]:
     return [None if name is None else name.decode() for name, _ in found]
 
 
+async def test_what_is_prepared_outlives_what_sqlalchemy_repeats_and_takes_back(
+    engine: AsyncEngine,
+) -> None:
+    async with engine.connect() as connection:
+        for _ in range(10):  # from the fifth time on psycopg would prepare it
+            await connection.execute(text("SELECT 1"))
+        await ask(connection, KEEP(name="never", size=0), FIND())
+        await connection.rollback()
+        assert (await ask(connection, FIND())) == [[]]
+        await ask(connection, KEEP(name="a", size=1), COMMIT)
+
+    assert await kept(engine) == ["a"]
+
+
 async def test_values_come_back_as_they_were_sent(engine: AsyncEngine) -> None:
     async with transaction(engine) as tx:
         _, found = await ask(tx, KEEP(name="ä", size=-7), FIND())
