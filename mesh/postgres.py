@@ -7,6 +7,7 @@ async with transaction(engine) as tx:
 
 from __future__ import annotations
 
+import asyncio
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,7 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from mesh.errors import Conflict, MeshError, Overloaded, Retry
 from mesh.statement import session_of
 
-_SESSION_LIMITS = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
+_SESSION = (
+    r"-c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
+    r" -c default_transaction_isolation=read\ committed"
+)
 _NOTHING_BY_ITSELF = {"prepare_threshold": None}
 """What psycopg prepares by itself it takes back after a rollback, and with it everything that a
 `statement.Statement` has prepared on that session."""
@@ -49,13 +53,12 @@ def create_engine(dsn: str, *, pool_size: int = 20) -> AsyncEngine:
     """
     engine = create_async_engine(
         driver_url(dsn),
-        isolation_level="READ COMMITTED",
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
         hide_parameters=True,
         connect_args={
-            "options": _SESSION_LIMITS,
+            "options": _SESSION,
             "connect_timeout": 5,
             **_KEEPALIVE,
             **_NOTHING_BY_ITSELF,
@@ -128,10 +131,14 @@ async def _left_when_useless(connection: AsyncConnection) -> AsyncIterator[None]
     """SQLAlchemy replaces sessions by what it hears itself; see to what `statement` heard."""
     try:
         yield
-    except psycopg.Error as error:
-        if error.sqlstate == _READ_ONLY or session_of(connection).closed:
+    except (psycopg.Error, asyncio.CancelledError) as error:
+        if _sqlstate(error) == _READ_ONLY or _is_closed(connection):
             await connection.invalidate(error)
         raise
+
+
+def _is_closed(connection: AsyncConnection) -> bool:
+    return not connection.invalidated and session_of(connection).closed
 
 
 def ready(engine: AsyncEngine) -> Callable[[], Awaitable[None]]:

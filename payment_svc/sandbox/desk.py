@@ -1,6 +1,7 @@
 """Where requests are served: keys in use, latency, faults, and the one thread of the ledger.
 
-A request waits for `latency_ms` before it has any effect, then it is answered in one transaction.
+A request waits for `latency_ms` before it has any effect, then it is answered in one transaction,
+with all that have come while the one before was being written: a disk syncs for many as for one.
 Its effect happens even when the client has gone away meanwhile. A fault that is used up by a
 replayed request changes only how the answer travels, never the answer.
 """
@@ -9,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
 from payment_svc.sandbox.errors import Json, key_in_use, rate_limited
-from payment_svc.sandbox.operations import Operations, Reply, Request
+from payment_svc.sandbox.operations import Asked, Operations, Reply, Request
 from payment_svc.sandbox.rules import Moment
 from payment_svc.sandbox.switches import FaultKind, SwitchBoard
 
@@ -34,6 +36,8 @@ class Desk:
         self._clock = clock
         self._seconds_ahead = 0
         self._in_progress: list[Request] = []
+        self._waiting: list[tuple[Asked, asyncio.Future[Reply]]] = []
+        self._answering: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
     def close(self) -> None:
@@ -53,10 +57,29 @@ class Desk:
                 raise rate_limited()
             if fault is FaultKind.DROP_BEFORE:
                 return None
-            reply = await self._on_thread(
-                partial(self._operations.reply, request, self._moment(), fault)
-            )
+            reply = await self._reply(Asked(request, self._moment(), fault))
             return None if fault is FaultKind.DROP_AFTER else reply
+
+    async def _reply(self, asked: Asked) -> Reply:
+        """The answer, of a transaction with all who waited for the one before it to end."""
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((asked, answered))
+        if self._answering is None or self._answering.done():
+            self._answering = asyncio.create_task(self._answer_all())
+        return await answered
+
+    async def _answer_all(self) -> None:
+        while self._waiting:
+            taken, self._waiting = self._waiting, []
+            replies: Sequence[Reply | Exception]
+            try:
+                replies = await self._on_thread(
+                    partial(self._operations.replies, [asked for asked, _ in taken])
+                )
+            except sqlite3.Error as failed:
+                replies = [failed] * len(taken)
+            for (_, answered), reply in zip(taken, replies, strict=True):
+                _settle(answered, reply)
 
     async def books(self) -> list[Json]:
         """What was captured and refunded, per PaymentIntent, oldest first."""
@@ -93,3 +116,12 @@ class Desk:
 
     async def _on_thread(self, work: Callable[[], ResultT]) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _settle(answered: asyncio.Future[Reply], reply: Reply | Exception) -> None:
+    if answered.cancelled():  # the client has gone
+        return
+    if isinstance(reply, Exception):
+        answered.set_exception(reply)
+    else:
+        answered.set_result(reply)

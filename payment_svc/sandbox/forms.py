@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from payment_svc.sandbox.errors import ApiError, Json, invalid
 from payment_svc.sandbox.objects import Parameters
@@ -22,9 +22,7 @@ def parse(kind: type[Parameters], encoded: str) -> Parameters:
         ApiError: one of them is missing, unknown or wrong; its value is not repeated.
     """
     try:
-        return TypeAdapter(kind).validate_python(
-            _nested(parse_qsl(encoded, keep_blank_values=True))
-        )
+        return kind.model_validate(_nested(parse_qsl(encoded, keep_blank_values=True)))
     except ValidationError as error:
         raise _refusal(error) from None  # its text quotes the values
 

@@ -1,4 +1,4 @@
-"""One call of the API inside one transaction: replay the saved answer, or perform and save it.
+"""Calls of the API in one transaction: each replays its saved answer, or is performed and saved.
 
 The first answer of an idempotency key is what the key answers for 24 hours, whatever it was: a
 decline, a refusal, a 500. Requests whose parameters do not parse and 429s never get here, so
@@ -55,6 +55,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, when it is served, and what goes wrong with it."""
+
+    request: Request
+    moment: Moment
+    fault: FaultKind | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """An answer, and whether it was saved earlier."""
 
@@ -74,18 +83,28 @@ class Operations:
         Raises:
             ApiError: the key belongs to another request.
         """
+        (reply,) = self.replies([Asked(request, moment, fault)])
+        if isinstance(reply, ApiError):
+            raise reply
+        return reply
+
+    def replies(self, asked: Sequence[Asked]) -> list[Reply | ApiError]:
+        """Answer requests, one after the other; all answers are on disk when this returns."""
         with self._ledger.transaction():
-            self._settle(moment)
-            if request.key is None:
-                return Reply(self._answer(request, moment, fault), replayed=False)
-            saved = self._ledger.saved_answer(request.key, moment.now - KEY_SECONDS)
-            if saved is None:
-                answer = self._answer(request, moment, fault)
-                self._ledger.save_answer(request.key, SavedAnswer(request.sha, answer), moment.now)
-                return Reply(answer, replayed=False)
-            if saved.request_sha != request.sha:
-                raise key_reused()
-            return Reply(saved.answer, replayed=True)
+            return [self._reply(each) for each in asked]
+
+    def _reply(self, asked: Asked) -> Reply | ApiError:
+        request, moment, fault = asked.request, asked.moment, asked.fault
+        self._settle(moment)
+        if request.key is None:
+            return Reply(self._answer(request, moment, fault), replayed=False)
+        sha = request.sha
+        saved = self._ledger.saved_answer(request.key, moment.now - KEY_SECONDS)
+        if saved is None:
+            answer = self._answer(request, moment, fault)
+            self._ledger.save_answer(request.key, SavedAnswer(sha, answer), moment.now)
+            return Reply(answer, replayed=False)
+        return Reply(saved.answer, replayed=True) if saved.request_sha == sha else key_reused()
 
     def books(self, moment: Moment) -> list[Json]:
         """What was captured and refunded, per PaymentIntent, oldest first."""

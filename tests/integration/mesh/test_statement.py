@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -20,6 +21,9 @@ KEEP = Statement(
 FIND = Statement("find", "SELECT name, size FROM kept ORDER BY name")
 DIVIDE = Statement("divide", "SELECT 1 / %(by)s", {"by": "bigint"})
 SOON = Statement("", "SET LOCAL lock_timeout = '20ms'")
+WAITING = Statement(
+    "waiting", "SELECT true FROM pg_locks WHERE relation = 'kept'::regclass AND NOT granted"
+)
 END_SESSION = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -50,6 +54,22 @@ async def test_what_is_prepared_outlives_what_sqlalchemy_repeats_and_takes_back(
         await ask(connection, KEEP(name="a", size=1), COMMIT)
 
     assert await kept(engine) == ["a"]
+
+
+async def test_what_is_asked_sees_what_is_committed_whatever_the_database_would_have_by_default(
+    engine: AsyncEngine, postgres_dsn: str
+) -> None:
+    name = urlsplit(postgres_dsn).path[1:]
+    strict = text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    async with transaction(engine) as tx:
+        await tx.execute(strict)
+    level = Statement("level", "SELECT current_setting('transaction_isolation')")
+    other = create_engine(postgres_dsn)
+
+    for open_one in (session, transaction):
+        async with open_one(other) as db:
+            assert await ask(db, level()) == [[[b"read committed"]]]
+    await other.dispose()
 
 
 async def test_values_come_back_as_they_were_sent(engine: AsyncEngine) -> None:
@@ -103,13 +123,40 @@ async def test_a_question_that_is_given_up_leaves_a_session_of_use(postgres_dsn:
         await ask(other, lock())
         async with session(engine) as db:
             waiting = asyncio.create_task(ask(db, KEEP(name="a", size=1)))
-            while session_of(db).pgconn.transaction_status != TransactionStatus.ACTIVE:
-                await asyncio.sleep(0)
+            while await ask(other, WAITING()) == [[]]:
+                await asyncio.sleep(0.005)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
             await ask(db, DIVIDE(by=1))
     assert await kept(engine) == []
+    await engine.dispose()
+
+
+async def test_who_is_cancelled_again_while_a_question_is_given_up_is_cancelled(
+    postgres_dsn: str,
+) -> None:
+    engine = create_engine(postgres_dsn, pool_size=2)
+    asked: asyncio.Future[psycopg.AsyncConnection] = asyncio.get_running_loop().create_future()
+
+    async def wait_for_a_lock() -> None:
+        async with transaction(engine) as tx:
+            asked.set_result(session_of(tx))
+            await ask(tx, KEEP(name="a", size=2))
+
+    async with transaction(engine) as other:
+        await ask(other, KEEP(name="a", size=1))
+        waiting = asyncio.create_task(wait_for_a_lock())
+        while (await asked).pgconn.transaction_status != TransactionStatus.ACTIVE:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    async with transaction(engine) as tx, transaction(engine) as other:
+        await ask(tx, DIVIDE(by=1))
+        await ask(other, DIVIDE(by=1))
     await engine.dispose()
 
 
