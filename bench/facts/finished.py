@@ -22,7 +22,8 @@ async def measure(world: World, rounds: int, sizes: Sequence[int]) -> AsyncItera
         sides = {}
         for size in sizes:
             asked = await stack.enter_async_context(Coordinator(world, participant))
-            await fill(asked.dsn, 0, size, size)
+            if size:
+                await fill(asked.dsn, 0, size, size)
             sides[_NAMES[size]] = Ours("stream", asked)
         for _ in range(rounds):
             for name, side in sides.items():
