@@ -39,6 +39,7 @@ from pymongo.write_concern import WriteConcern
 from mesh.barrier.mongo_algorithm import Algorithm, Demand, Shortage
 from mesh.barrier.mongo_operations import (
     BARRIER,
+    STOCK,
     Delete,
     Find,
     FindHeldFor,
@@ -120,6 +121,7 @@ class MongoStore:
 
     def __init__(self, database: Database) -> None:
         self.database = durable(database)
+        self._collections = {name: self.database[name] for name in (BARRIER, STOCK)}
 
     async def run(self, script: Script[T]) -> T:
         """Run a script to its end.
@@ -142,24 +144,24 @@ class MongoStore:
             case Insert(collection, document):
                 return await self._insert(collection, document)
             case Update(collection, where, change):
-                done = await self.database[collection].update_one(where, change)
+                done = await self._collections[collection].update_one(where, change)
                 return done.matched_count == 1
             case Find(collection, id_):
-                return await self.database[collection].find_one({"_id": id_})
+                return await self._collections[collection].find_one({"_id": id_})
             case FindStates(ids):
-                found = self.database[BARRIER].find({"_id": {"$in": list(ids)}}, {"state": 1})
+                found = self._collections[BARRIER].find({"_id": {"$in": list(ids)}}, {"state": 1})
                 return {record["_id"]: record["state"] async for record in found}
             case FindHeldFor(held_for):
-                cursor = self.database[BARRIER].find({"held_for": held_for}, {"_id": 1})
+                cursor = self._collections[BARRIER].find({"held_for": held_for}, {"_id": 1})
                 return [record["_id"] async for record in cursor.sort("_id", 1)]
             case Delete(collection, where):
-                return (await self.database[collection].delete_one(where)).deleted_count == 1
+                return (await self._collections[collection].delete_one(where)).deleted_count == 1
             case unknown:
                 assert_never(unknown)
 
     async def _insert(self, collection: str, document: Mapping[str, Any]) -> bool:
         try:
-            await self.database[collection].insert_one(dict(document))
+            await self._collections[collection].insert_one(dict(document))
         except DuplicateKeyError:
             return False
         return True
