@@ -9,10 +9,12 @@ or would have been: a saga that is being deleted while another starts under its 
 Two coordinators that start the same saga at the same moment meet at the primary key: the statement
 of the later one fails with a unique violation and finds the saga when it is run again.
 
-Its plan is made once, perhaps while the tables are empty, so it is worded to leave one good choice:
-each part looks up, by a key, what the group names. Hence arrays where a join might read every
-suspect or every verb, and "not decided" instead of "PENDING", of which there is an index. Arrays
-are unnested in a SELECT list, all of them in step: in a FROM each would first be stored as a whole.
+Its plan is kept, and may have been made while the tables were empty, when every index costs the
+same. So it is worded to leave one good choice: each part looks up, by a key, what the group names.
+Hence arrays and sub-queries where a join might read every saga, suspect or verb, and "not decided"
+instead of "PENDING", of which there is an index. What is left to choose is chosen anew now and
+then (`replan`): tables grow from nothing to millions before anybody analyses them. Arrays are
+unnested in a SELECT list, all of them in step: in a FROM each would first be stored as a whole.
 """
 
 from __future__ import annotations
@@ -83,18 +85,20 @@ WITH lease AS MATERIALIZED (
            unnest(%(definition_hashes)s), unnest(%(keys)s), unnest(%(started_states)s),
            unnest(%(create_times)s) AS create_time
   ) AS new
-  WHERE NOT EXISTS (SELECT FROM saga.saga_event AS old WHERE old.saga_id = new.saga_id)
+  WHERE (SELECT 1 FROM saga.saga_event AS old WHERE old.saga_id = new.saga_id LIMIT 1) IS NULL
   ON CONFLICT (saga_id) DO NOTHING
 ), acquitted AS (
   UPDATE saga.saga SET claims = 0
   WHERE saga_id = ANY (ARRAY(SELECT saga_id FROM written WHERE state IS NULL)) AND claims > 0
+), moving AS MATERIALIZED (
+  SELECT saga_id, state, time FROM written WHERE revision > 1 AND state IS NOT NULL
 ), moved AS (
   UPDATE saga.saga
-  SET state = written.state, update_time = written.time, claims = 0, finish_time = CASE
-    WHEN written.state IN ('COMPLETED', 'COMPENSATED', 'ABANDONED') THEN written.time
+  SET state = moving.state, update_time = moving.time, claims = 0, finish_time = CASE
+    WHEN moving.state IN ('COMPLETED', 'COMPENSATED', 'ABANDONED') THEN moving.time
   END
-  FROM written
-  WHERE saga.saga_id = written.saga_id AND written.revision > 1 AND written.state IS NOT NULL
+  FROM moving
+  WHERE saga.saga_id = moving.saga_id AND saga.saga_id = ANY (ARRAY(SELECT saga_id FROM moving))
 ), accepted AS (
   UPDATE saga.saga_inbox
   SET state = 'ACCEPTED', decide_time = clock_timestamp()
@@ -219,6 +223,15 @@ async def prepare(connection: AsyncConnection) -> None:
     """
     await WRITE.prepare(connection)
     await COMPARE.prepare(connection)
+
+
+async def replan(connection: AsyncConnection) -> None:
+    """Have the next group written by a plan for the tables as they are by now.
+
+    Raises:
+        psycopg.Error: it was not answered.
+    """
+    await connection.execute("DISCARD PLANS")
 
 
 async def write(connection: AsyncConnection, lease: Lease, group: Sequence[Packed]) -> int | None:

@@ -41,6 +41,7 @@ from coordinator.journal.flush import (
     compare,
     pack,
     prepare,
+    replan,
     write,
 )
 from coordinator.journal.pace import Pace
@@ -49,6 +50,8 @@ Done = Callable[[AppendError | None], None]
 
 _MAX_APPENDS = 1_000
 _MAX_BYTES = 8 << 20
+_GROUPS_BY_A_PLAN = 500
+"""Making a plan costs as much as a few groups."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _REFUSED_DATA = ("22", "23", "54")
 """Classes of SQLSTATE: data exception, integrity violation, limit exceeded."""
@@ -77,6 +80,7 @@ class GroupCommit:
         self._closing = asyncio.Event()
         self._connection: AsyncConnection | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._groups = 0
         self.available = False
         """Whether the last statement was answered."""
 
@@ -241,6 +245,9 @@ class GroupCommit:
         """Write a group once and find out what is on disk if that is not all of it."""
         connection, lease = await self._connected(), group[0].lease
         packed = [waiting.packed for waiting in group]
+        self._groups += 1
+        if self._groups % _GROUPS_BY_A_PLAN == 0:
+            await replan(connection)
         written = await write(connection, lease, packed)
         if written == len(group):
             return [None] * len(group)

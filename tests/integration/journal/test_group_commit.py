@@ -233,3 +233,21 @@ async def test_closing_without_the_server_refuses_what_is_queued(mine: Instance)
     await mine.journal.close()
     for told in (first, second):
         assert isinstance(await told, LeaseLost)
+
+
+async def test_groups_are_written_by_a_new_plan_now_and_then(
+    mine: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables grow from nothing to millions, and a plan for empty ones is a bad one."""
+    honest, plans = group_commit.replan, 0
+
+    async def counted(connection: AsyncConnection) -> None:
+        nonlocal plans
+        plans += 1
+        await honest(connection)
+
+    monkeypatch.setattr(group_commit, "_GROUPS_BY_A_PLAN", 2)
+    monkeypatch.setattr(group_commit, "replan", counted)
+    for append in (*finished("s1"), *finished("s2")):
+        await mine.tell(append)
+    assert plans == 3
