@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from psycopg import AsyncConnection
 
-from coordinator.journal import group_commit
+from coordinator.journal import flush, group_commit
 from coordinator.journal.base import AppendError, LeaseLost, RevisionConflict, Unwritable
 from coordinator.journal.postgres import PostgresJournal
 from tests.contract.journal.harness import LONG, Instance, begun, claim, finished
@@ -239,12 +239,12 @@ async def test_groups_are_written_by_a_new_plan_now_and_then(
     mine: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tables grow from nothing to millions, and a plan for empty ones is a bad one."""
-    honest, plans = group_commit.replan, 0
+    plans = 0
 
     async def counted(connection: AsyncConnection) -> None:
         nonlocal plans
         plans += 1
-        await honest(connection)
+        await flush.replan(connection)
 
     monkeypatch.setattr(group_commit, "_GROUPS_BY_A_PLAN", 2)
     monkeypatch.setattr(group_commit, "replan", counted)
