@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
 
+import aiohttp
 import stripe
 from opentelemetry import trace
 
@@ -46,7 +47,7 @@ class StripeProvider:
         self, *, api_key: str, api_base: str, tracer_provider: trace.TracerProvider
     ) -> None:
         logging.getLogger("stripe").setLevel(logging.WARNING)
-        self._http = stripe.HTTPXClient(timeout=TIMEOUT_SECONDS)
+        self._http = stripe.AIOHTTPClient(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
         self._v1 = stripe.StripeClient(
             api_key,
             base_addresses={"api": api_base},
@@ -136,6 +137,9 @@ class StripeProvider:
                 translated = translate(error, intent_id)
                 span.set_status(trace.StatusCode.ERROR, type(error).__name__)
                 raise translated from None
+            except (aiohttp.ClientError, TimeoutError):  # of an answer that broke off: the SDK
+                span.set_status(trace.StatusCode.ERROR, "APIConnectionError")  # lets these pass
+                raise unclear("PROVIDER_UNREACHABLE") from None
 
 
 def _intent(intent: stripe.PaymentIntent) -> Intent:
