@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -124,20 +123,8 @@ async def _serve(settings: Settings, links: _Links) -> None:
         *_chores(settings, links.journal, reconciler, clock, metrics),
     )
     await routing.refresh()
-    _spare_the_collector()
     with serving(metrics, host=settings.grpc_host, port=settings.console_port):
         await _run(server, engine, duties)
-
-
-def _spare_the_collector() -> None:
-    """Let the cyclic garbage collector look seldom, and never at what start-up has made.
-
-    Sagas come and go without cycles. At the default thresholds a thousand in flight are taken for a
-    leak in every batch, and the collector walks everything there is: 40 % of the CPU.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
 
 
 async def _run(server: Server, engine: Engine, duties: Iterable[_Duty]) -> None:

@@ -32,6 +32,7 @@ from typing_extensions import override
 
 from mesh import step_stream
 from mesh.border import MAX_REQUEST_BYTES, Behaviour, Border
+from mesh.collector import spare_the_collector
 from mesh.effect_service import EffectService
 from mesh.effects import Effects
 from mesh.errors import Rejected
@@ -135,6 +136,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await self.start()
+        spare_the_collector()
         try:
             await stop.wait()
         finally:
