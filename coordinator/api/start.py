@@ -89,6 +89,9 @@ class Starts:
         except InputRefused as error:
             self._resolve(self._existing(request, error), begun)
             return
+        except Exception as error:  # noqa: BLE001 - a bug; its caller hears it, the others go on
+            begun(error)
+            return
         self._sagas.begin(new, partial(self._heard, request, version, begun))
 
     def _heard(

@@ -164,10 +164,11 @@ class Stream:
     def _hear(self, batch: pb.StepResultBatch) -> None:
         self._heard_id = self._written_id
         for result in batch.results:
-            call = self._in_flight.pop(result.call_id, None)
+            call = self._in_flight.get(result.call_id)
             if call is not None:
+                self._tell(call, _answer(call, result))  # if that fails it is still in flight
+                del self._in_flight[result.call_id]
                 self._deadlines.discard(result.call_id, call.attempt.timeout_ms)
-                self._tell(call, _answer(call, result))
             elif not 0 < result.call_id <= self._written_id:
                 raise _Unreadable(f"it answers call {result.call_id}, which was not made")
         self._rest()

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import NoReturn
 
 import grpc
 import pytest
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from coordinator.core.model import FailureKind
+from coordinator.participants import answers
 from coordinator.participants.base import Answer, Done, Failed
 from coordinator.participants.grpc import GrpcParticipants
 from protos.mesh.v1 import mesh_pb2 as pb
@@ -101,6 +103,20 @@ async def test_garbage_ends_the_stream_and_makes_its_calls_unknown(
     assert Counter(line["event"] for line in logs)["stream.broken"] == 1
     await until_streamed(streamed.participants)
     assert streamed.participant.stream.begun >= 3
+
+
+async def test_a_bug_in_reading_an_answer_leaves_no_call_without_one(
+    streamed: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(answers, "done", fail)
+        async with asyncio.timeout(10):
+            heard = await ask_all(streamed.participants, many(3))
+
+    assert codes(heard) == {"INTERNAL"}
 
 
 async def test_an_answer_that_comes_twice_is_heard_once(streamed: Running) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 import pytest
@@ -204,6 +205,21 @@ async def test_a_refusal_is_what_start_saga_answers(
     assert refused.saga_id == request_.saga_id
     assert refused.refusal == to_status(refusal.value, domain="saga.v1")
     assert sorted(await desk.list_ids()) == ["saga-1", "saga-2"]
+
+
+async def test_a_bug_that_one_start_meets_is_its_answer_and_the_stream_goes_on(
+    desk: Desk, client: Client
+) -> None:
+    def fail(_: bytes) -> dict[str, str]:
+        raise ZeroDivisionError
+
+    desk.know(replace(compiled("buggy"), keys_of=fail))
+    client.send(start("saga-1", definition="buggy"), start("saga-2"))
+    client.half_close()
+    async with asyncio.timeout(10):
+        await client.stream
+
+    assert Counter(client.reports) == {("saga-1", 0): 1, ("saga-2", RUNNING): 1}
 
 
 async def test_a_saga_without_an_id_is_refused(client: Client) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+from unittest.mock import patch
+
 import grpc
 import pytest
-from google.rpc.code_pb2 import CANCELLED, DEADLINE_EXCEEDED
+from google.rpc.code_pb2 import CANCELLED, DEADLINE_EXCEEDED, UNKNOWN
 
 from mesh.border import MAX_REQUEST_BYTES
+from mesh.errors import MeshError
 from protos.mesh.v1 import mesh_pb2 as pb
 from tests.integration.mesh.step_stream.client import (
     Stream,
@@ -139,3 +143,13 @@ async def test_an_id_that_is_in_flight_is_not_used_twice(step: Step, stream: Str
     await stream.send(call(7, "wait"), call(7))
 
     assert await ending(stream) == (grpc.StatusCode.INVALID_ARGUMENT, "CALL_ID_REUSED")
+
+
+async def test_a_refusal_that_cannot_be_told_is_an_answer_too(step: Step, stream: Stream) -> None:
+    wrong = MeshError("WRONG", "its metadata is no text", metadata=cast("dict[str, str]", {"n": 1}))
+    with patch.dict(REFUSALS, wrong=wrong):
+        (result,) = await stream.ask(call(order_id="wrong"))
+
+    assert result.status.code == UNKNOWN
+    await stream.rpc.done_writing()
+    assert (await ending(stream))[0] is grpc.StatusCode.OK
