@@ -19,8 +19,10 @@ from coordinator.journal.base import JournalUnavailable, Reader
 
 Ended: TypeAlias = Callable[[Saga | SagaState], None]
 
-_AT_ONCE = 10_000
-"""Sagas that a journal can be asked about at once."""
+_AT_ONCE = 1_000
+"""Sagas of one question to the journal: a few milliseconds, for which everybody else waits."""
+_BREATH_SECONDS = 0.02
+"""Between two questions, so that all of them together take no more than a fifth of a core."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,9 +53,13 @@ class Ends:
         return len(self._waiting)
 
     @property
-    def elsewhere(self) -> Sequence[str]:
-        """The sagas that somebody waits for and that this instance does not run."""
-        return [saga_id for saga_id in self._waiting if not self._runs_here(saga_id)]
+    def awaited(self) -> Sequence[str]:
+        """The sagas that somebody waits for."""
+        return list(self._waiting)
+
+    def elsewhere(self, awaited: Sequence[str]) -> Sequence[str]:
+        """Those of these sagas that this instance does not run."""
+        return [saga_id for saga_id in awaited if not self._runs_here(saga_id)]
 
     async def somebody_waits(self) -> None:
         """Return while there is somebody who waits."""
@@ -102,13 +108,18 @@ class EndsElsewhere:
             await self._ends.somebody_waits()
             await asyncio.sleep(self._every_seconds)
             try:
-                await self._look(self._ends.elsewhere)
+                await self._look()
             except JournalUnavailable:
                 continue  # whoever waits goes on waiting, as long as it likes
 
-    async def _look(self, saga_ids: Sequence[str]) -> None:
-        for start in range(0, len(saga_ids), _AT_ONCE):
-            standings = await self._reader.standings(saga_ids[start : start + _AT_ONCE])
-            for saga_id, standing in standings.items():
-                if standing.state.final or standing.state is SagaState.STUCK:
-                    self._ends.tell(saga_id, standing.state)
+    async def _look(self) -> None:
+        awaited = self._ends.awaited
+        for start in range(0, len(awaited), _AT_ONCE):
+            if elsewhere := self._ends.elsewhere(awaited[start : start + _AT_ONCE]):
+                await self._ask(elsewhere)
+            await asyncio.sleep(_BREATH_SECONDS)
+
+    async def _ask(self, saga_ids: Sequence[str]) -> None:
+        for saga_id, standing in (await self._reader.standings(saga_ids)).items():
+            if standing.state.final or standing.state is SagaState.STUCK:
+                self._ends.tell(saga_id, standing.state)
