@@ -14,6 +14,7 @@ between, is still ours and is read again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 import structlog
@@ -30,6 +31,8 @@ from coordinator.journal.base import JournalUnavailable, Lease, Parking
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 500
+_WITHOUT_A_BREAK = 500
+"""So many sagas are looked at, in a millisecond, before anybody else has a turn."""
 
 
 class ParkingLot:
@@ -50,10 +53,20 @@ class ParkingLot:
             LeaseLost: the lease is not held any more, or it is not known what is parked.
             JournalUnavailable: the store is away; what left memory is read again.
         """
-        patient = [live for live in self._runner.sagas() if self._may_leave(live)]
+        patient = await self._patient()
         for start in range(0, len(patient), _AT_ONCE):
             async with self._loader.reading:  # nobody brings one back into memory meanwhile
                 await self._park(lease, patient[start : start + _AT_ONCE])
+
+    async def _patient(self) -> list[Live]:
+        """Those that seemed to wait long when they were looked at."""
+        patient = []
+        for count, live in enumerate(self._runner.sagas(), start=1):
+            if self._may_leave(live):
+                patient.append(live)
+            if count % _WITHOUT_A_BREAK == 0:
+                await asyncio.sleep(0)
+        return patient
 
     async def _park(self, lease: Lease, patient: Iterable[Live]) -> None:
         leaving = [live for live in patient if self._may_leave(live)]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from msgspec.structs import replace
 
 from coordinator.core.model import Definition, SagaState
+from coordinator.core.saga import Saga
+from coordinator.engine.live import Live
+from coordinator.engine.loader import Loader
 from coordinator.engine.ownership import OwnershipSettings
+from coordinator.engine.parking import ParkingLot
+from coordinator.engine.ports import Ports
+from coordinator.engine.runner import Runner
 from coordinator.journal.base import (
     ClaimUnknown,
     JournalUnavailable,
@@ -199,3 +207,28 @@ async def test_a_verb_that_comes_while_it_is_parked_is_not_overlooked(
     await one.answer("COMPENSATE a 1")
     await world.until(SagaState.COMPENSATED)
     await decided[0]
+
+
+async def test_others_have_their_turn_while_many_sagas_are_looked_at() -> None:
+    looked, in_a_turn = 0, [0]
+
+    def now_ms() -> int:  # it is asked once for each
+        nonlocal looked
+        looked += 1
+        return 0
+
+    async def take_turns() -> None:
+        while True:
+            in_a_turn.append(looked - sum(in_a_turn))
+            await asyncio.sleep(0)
+
+    sagas = [Live(cast("Saga", None)) for _ in range(5_000)]
+    ports = cast("Ports", SimpleNamespace(journal=None, clock=SimpleNamespace(now_ms=now_ms)))
+    runner = cast("Runner", SimpleNamespace(sagas=lambda: sagas))
+    lot = ParkingLot(ports, runner, cast("Loader", None), after_ms=PARK_AFTER_MS)
+    others = asyncio.create_task(take_turns())
+    await lot.fill(cast("Lease", None))
+    others.cancel()
+
+    assert looked == len(sagas)
+    assert max(in_a_turn) <= 500
