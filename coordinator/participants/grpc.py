@@ -180,9 +180,13 @@ class GrpcParticipants:
         self._alone[self.whose(attempt.service)] += 1
         span = start_span(self._tracer, attempt)
         call = _begin(send, attempt, traceparent_of(span, attempt))
-        waiting = next(call)
+        self._await(next(call), partial(self._ended, call, attempt, span, answered))
+
+    def _await(
+        self, waiting: asyncio.Future[object], ended: Callable[[asyncio.Future[object]], None]
+    ) -> None:
         self._in_flight.add(waiting)
-        waiting.add_done_callback(partial(self._ended, call, attempt, span, answered))
+        waiting.add_done_callback(ended)
 
     def _nobody(self, service: str) -> Failure:
         """Nobody serves it; for good only when every participant has been heard."""
@@ -202,11 +206,14 @@ class GrpcParticipants:
         waiting: asyncio.Future[object],
     ) -> None:
         self._in_flight.discard(waiting)
-        answer = None
+        came = None
         try:
-            answer = _answer(call, attempt, span)
+            came = _answer(call, attempt, span)
         finally:  # what is raised is a bug and goes to the loop's log; the saga gets an answer
-            answered(answer or answers.broken(span))
+            if isinstance(came, asyncio.Future):
+                self._await(came, partial(self._ended, call, attempt, span, answered))
+            else:
+                answered(came or answers.broken(span))
 
     async def close(self) -> None:
         """Cancel what is in flight, each attempt hearing so, and hang up."""
@@ -232,17 +239,16 @@ def _begin(send: Send, attempt: Attempt, traceparent: str) -> Call:
     return cast("Call", sent.__await__())  # the type stubs do not say what it yields
 
 
-def _answer(call: Call, attempt: Attempt, span: Span) -> Answer:
-    """What has come of a call whose task has ended."""
+def _answer(call: Call, attempt: Attempt, span: Span) -> Answer | asyncio.Future[object]:
+    """What has come of a call, or what it waits for next: one that is intercepted waits twice."""
     try:
-        call.send(None)
+        return call.send(None)
     except StopIteration as ended:
         return answers.done(ended.value, span)
     except grpc.aio.AioRpcError as error:
         return _refused(attempt, error, span)
     except asyncio.CancelledError:
         return answers.stopping(span)
-    raise AssertionError("a call waits for one task only")
 
 
 def _refused(attempt: Attempt, error: grpc.aio.AioRpcError, span: Span) -> Failed:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import grpc
 import pytest
@@ -14,6 +17,7 @@ from msgspec.structs import replace
 from coordinator.core.model import FailureKind
 from coordinator.participants.base import Answer, Done, Failed
 from coordinator.participants.grpc import GrpcParticipants
+from mesh.typed_grpc import UnaryUnaryClientInterceptor
 from tests.integration.participants.participant import (
     COMPENSATE,
     DO,
@@ -319,3 +323,36 @@ async def test_an_attempt_that_breaks_here_is_answered_as_unknown(
     answer = failed(await alone.ask(replace(DO, step="\N{SNOWMAN}")))
     assert (answer.failure.kind, answer.failure.reason) == (FailureKind.UNKNOWN, "CALL_BROKEN")
     assert "execute_batch" in str(await heard)
+
+
+class Passing(UnaryUnaryClientInterceptor):
+    """As what watches every channel of a process puts one there."""
+
+    async def intercept_unary_unary(
+        self,
+        continuation: Callable[..., Any],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: Message,
+    ) -> Any:  # noqa: ANN401 - the call
+        return await continuation(client_call_details, request)
+
+
+@pytest.mark.parametrize("behave", [echo, refusing(grpc.StatusCode.UNAVAILABLE)])
+async def test_a_call_that_is_intercepted_is_heard_as_any_other(
+    monkeypatch: pytest.MonkeyPatch, behave: Behave
+) -> None:
+    server, port = await serve(Participant(behave))
+    target = {"payment": f"127.0.0.1:{port}"}
+    open_channel = grpc.aio.insecure_channel
+    heard: list[Answer] = []
+    ways: list[list[Any]] = [[], [Passing()]]
+    for interceptors in ways:
+        opened = partial(open_channel, interceptors=interceptors)
+        monkeypatch.setattr(grpc.aio, "insecure_channel", opened)
+        participants = GrpcParticipants(target, streams=False)
+        participants.route([contract("payment", SERVICE)])
+        heard.append(await ask(participants, DO))
+        await participants.close()
+    await server.stop(None)
+
+    assert heard[0] == heard[1]
