@@ -11,6 +11,7 @@ dbos, temporal    a Python worker of each
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -20,6 +21,7 @@ from bench.peers.python import Dbos, Temporal
 from bench.sides import Coordinator, Floor, Ours
 from bench.world import World
 
+WORKERS = int(os.environ.get("BENCH_WORKERS", "1"))
 OURS = ("unary", "unary-startsagas", "stream-startsaga", "stream")
 
 
@@ -38,7 +40,9 @@ async def lineup(
             if wanted := wanted.intersection(names):
                 called = world.participant(jitter_ms=jitter_ms, streams=streams)
                 participant = await stack.enter_async_context(called)
-                asked = await stack.enter_async_context(Coordinator(world, participant))
+                asked = await stack.enter_async_context(
+                    Coordinator(world, participant, workers=WORKERS)
+                )
                 sides |= {name: Ours(name, asked) for name in wanted}
         for name in {"dtm-async", "dtm-sync"}.intersection(names):
             peer = Dtm(name, world, plain, synchronous=name == "dtm-sync")

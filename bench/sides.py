@@ -16,6 +16,10 @@ STATES = "SELECT state, count(*) FROM saga.saga GROUP BY state"
 """Sagas of a journal by state."""
 
 
+CHANNELS_BY_WORKER = 4
+"""The kernel gives each connection to one of the workers, by chance."""
+
+
 class Floor:
     """The four calls of a saga with nobody in between: what no coordinator can beat."""
 
@@ -46,6 +50,7 @@ class Coordinator:
         participant: whom it calls; over a step stream when it has one.
         dsn: its database; a new one when None.
         settings: environment variables over those of a bench.
+        workers: processes that share its port.
     """
 
     def __init__(
@@ -55,8 +60,9 @@ class Coordinator:
         *,
         dsn: str | None = None,
         settings: Mapping[str, str] | None = None,
+        workers: int = 1,
     ) -> None:
-        self.world, self.participant = world, participant
+        self.world, self.participant, self.workers = world, participant, workers
         self._settings = settings or {}
         self.dsn = dsn or ""
         self.address = ""
@@ -91,6 +97,7 @@ class Coordinator:
                 # One participant serves the steps of all: 1,024 at a time, and more.
                 "MAX_CALLS_PER_PARTICIPANT": "4096",
                 "RECONCILE_MINUTES": "0",
+                "WORKERS": str(self.workers),
                 **self._settings,
             },
         )
@@ -110,7 +117,10 @@ class Ours:
 
     def command(self, load: Load) -> Sequence[str]:
         """See `Side`."""
-        return [*go_load(self._kind, self._coordinator.address, load), start_request(load)]
+        workers = self._coordinator.workers
+        channels = f"--channels={CHANNELS_BY_WORKER * workers if workers > 1 else 1}"
+        command = go_load(self._kind, self._coordinator.address, load)
+        return [*command, channels, start_request(load)]
 
     def processes(self) -> Mapping[str, int]:
         """See `Side`."""

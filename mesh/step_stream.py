@@ -3,9 +3,9 @@
 A call of grpc by itself costs Python about 200 us here, nearly all of it for grpc's bookkeeping of
 one RPC; on a stream that price is paid for each message, however many calls are in it. So:
 
-- **Batches without waiting.** One write is in flight at a time. What becomes ready meanwhile is the
-  next batch: with little to do a batch is one answer, sent at once; under load batches grow just as
-  large as the peer and the network are slow. No timer, nothing to tune.
+- **Batches.** One write is in flight at a time. What becomes ready meanwhile is the next batch:
+  with little to do a batch is one answer, sent at once. Only when answers come thick does a batch
+  wait for more, a moment at most (`pace.py`).
 - **A bound on what is held.** A call holds its place from its beginning until its answer is
   *written*, and there are `MAX_CALLS` places and `MAX_BYTES`. When they are taken nothing is begun,
   not even the rest of a batch, and so nothing is read: HTTP/2's flow control then stops the
@@ -37,6 +37,7 @@ from structlog.contextvars import bind_contextvars
 
 from mesh.border import drained, parsed, refusal
 from mesh.errors import FieldViolation, InvalidRequest, MeshError, Rejected
+from mesh.pace import Pace
 from mesh.step import SAGA_ID, SAGA_STEP, GuardedStep, StepCall, StepMethod, methods_of
 from mesh.telemetry import TRACER, is_sampled, mark, server_span
 from mesh.typed_grpc import Context
@@ -170,6 +171,7 @@ class _Stream:
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, _Call] = {}
         self._results: deque[pb.StepResult] = deque()
+        self._pace = Pace(self._loop.time())
         self._held = self._held_bytes = 0
         self._ready = asyncio.Event()
         """There is something to write, or nothing will come any more."""
@@ -221,6 +223,9 @@ class _Stream:
             if not self._results:
                 await self._ready.wait()
                 continue
+            if pause := self._pace.wait(len(self._results)):
+                await asyncio.sleep(pause)
+            self._pace.sent(len(self._results), self._loop.time())
             batch, size = self._next_batch()
             await self._context.write(batch.SerializeToString())
             self._held -= len(batch.results)

@@ -110,6 +110,7 @@ func load(args []string) error {
 		" for floor and dtm a step's request")
 	steps := flags.String("steps", "", "for floor and dtm: full names of the step services")
 	participant := flags.String("participant", "", "for dtm: where the participant listens")
+	channels := flags.Int("channels", 1, "how many connections share the sagas")
 	state := flags.Uint64("state", completed, "the saga.v1.SagaState that every saga has to end in")
 	_ = flags.Parse(args)
 
@@ -117,34 +118,71 @@ func load(args []string) error {
 	if err != nil {
 		return err
 	}
-	connection, err := grpc.NewClient(*address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(frameCodec{}), grpc.WaitForReady(true)))
+	connections, err := connect(*address, min(*channels, *inFlight))
 	if err != nil {
 		return err
 	}
-	defer connection.Close()
 
 	begin := time.Now().Add(*warm)
 	measured := &window{begin: begin, end: begin.Add(*seconds)}
 	told := measured.tell()
-	switch *kind {
-	case "floor":
-		eachInFlight(*inFlight, measured, floor(connection, split(*steps), body))
-	case "unary":
-		eachInFlight(*inFlight, measured, startSaga(connection, body, *state))
-	case "dtm":
-		saga := dtmSaga{connection, *participant, split(*steps), body}
-		eachInFlight(*inFlight, measured, saga.submit(*state))
-	case "stream":
-		if err := startSagas(connection, *inFlight, measured, body, *state); err != nil {
-			return err
+	share := func(connection *grpc.ClientConn, inFlight int) error {
+		switch *kind {
+		case "floor":
+			eachInFlight(inFlight, measured, floor(connection, split(*steps), body))
+		case "unary":
+			eachInFlight(inFlight, measured, startSaga(connection, body, *state))
+		case "dtm":
+			saga := dtmSaga{connection, *participant, split(*steps), body}
+			eachInFlight(inFlight, measured, saga.submit(*state))
+		case "stream":
+			return startSagas(connection, inFlight, measured, body, *state)
+		default:
+			return fmt.Errorf("no such kind: %q", *kind)
 		}
-	default:
-		return fmt.Errorf("no such kind: %q", *kind)
+		return nil
+	}
+	if err := inShares(connections, *inFlight, share); err != nil {
+		return err
 	}
 	<-told
 	return json.NewEncoder(os.Stdout).Encode(measured.report())
+}
+
+// connect opens connections of their own to one address.
+func connect(address string, count int) ([]*grpc.ClientConn, error) {
+	connections := make([]*grpc.ClientConn, count)
+	for i := range connections {
+		connection, err := grpc.NewClient(address,
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.ForceCodec(frameCodec{}), grpc.WaitForReady(true)))
+		if err != nil {
+			return nil, err
+		}
+		connections[i] = connection
+	}
+	return connections, nil
+}
+
+// inShares divides what is in flight among connections and waits for all of them.
+func inShares(
+	connections []*grpc.ClientConn, inFlight int, share func(*grpc.ClientConn, int) error,
+) error {
+	failures := make(chan error, len(connections))
+	for i, connection := range connections {
+		part := inFlight / len(connections)
+		if i < inFlight%len(connections) {
+			part++
+		}
+		go func() { failures <- share(connection, part) }()
+	}
+	var first error
+	for range connections {
+		if err := <-failures; err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // eachInFlight runs one saga after the other, so many at a time.

@@ -116,7 +116,7 @@ func (p *participant) perform(calls []stepCall, out *outbox) {
 }
 
 // outbox sends what is added as the repeated field of a message: what waits at once, while the next
-// gathers, but never more parts than most.
+// gathers, but never more parts than most. When parts come thick it waits for more, as our kit does.
 type outbox struct {
 	most    int
 	mutex   sync.Mutex
@@ -143,8 +143,11 @@ func (o *outbox) add(parts ...[]byte) {
 
 func (o *outbox) send(send func(frame) error) {
 	defer o.ended.Done()
+	pace := pace{last: time.Now()}
 	for {
+		time.Sleep(pace.wait(o.ready()))
 		parts := o.take()
+		pace.sent(len(parts))
 		if len(parts) == 0 {
 			return
 		}
@@ -156,6 +159,16 @@ func (o *outbox) send(send func(frame) error) {
 			return
 		}
 	}
+}
+
+// ready waits for parts and says how many there are.
+func (o *outbox) ready() int {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	for len(o.parts) == 0 && !o.closed {
+		o.changed.Wait()
+	}
+	return len(o.parts)
 }
 
 // take waits for parts; none when the outbox is closed.

@@ -5,8 +5,8 @@ price is paid for a message, however many sagas or reports are in it.
 
 - **No task for a saga.** What the client sends is begun as it is read; the engine calls back when a
   start is on disk, or a saga has ended. One task reads, another writes.
-- **Messages without waiting.** One write is in flight at a time, and what becomes ready meanwhile
-  is the next message: a single report with little to do, hundreds under load.
+- **Messages.** One write is in flight at a time, and what becomes ready meanwhile is the next
+  message: a single report with little to do, hundreds under load (`mesh/pace.py`).
 - **A bound on what is held.** From being read until its start is told, a saga holds a place of its
   stream, and one more for each 4 KiB of its input; when they are taken nothing is begun, and so
   nothing is read: HTTP/2's flow control stops the client. One that does not read its reports starts
@@ -45,6 +45,7 @@ from coordinator.core.model import SagaState
 from coordinator.core.saga import Saga
 from mesh.border import drained, refusal
 from mesh.errors import InvalidRequest
+from mesh.pace import Pace
 from mesh.validation import refuse_if_any
 from protos.saga.v1 import saga_pb2 as pb
 
@@ -138,6 +139,8 @@ class _Stream:
         self._shared = shared
         self._write = write
         self._traceparent = traceparent
+        self._loop = asyncio.get_running_loop()
+        self._pace = Pace(self._loop.time())
         self._untold = _Room(PLACES)
         self._awaited = _Room(ENDS)
         self._calls_off: dict[int, Callable[[], None]] = {}
@@ -246,6 +249,9 @@ class _Stream:
 
     async def _tell(self) -> None:
         while self._reports:
+            if pause := self._pace.wait(len(self._reports)):
+                await asyncio.sleep(pause)
+            self._pace.sent(len(self._reports), self._loop.time())
             told, self._reports = self._reports[:_MAX_REPORTS], self._reports[_MAX_REPORTS:]
             await self._write(_response(told))
             self._untold.give_back(sum(report.places for report in told))

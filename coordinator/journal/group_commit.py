@@ -44,12 +44,14 @@ from coordinator.journal.flush import (
     replan,
     write,
 )
-from coordinator.journal.pace import Pace
+from mesh.pace import Pace
 
 Done = Callable[[AppendError | None], None]
 
 _MAX_APPENDS = 1_000
 _MAX_BYTES = 8 << 20
+_LARGE_GROUP = 32
+"""One that waits for no more appends."""
 _GROUPS_BY_A_PLAN = 500
 """Making a plan costs as much as a few groups."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
@@ -69,12 +71,12 @@ class _Waiting:
 
 
 class GroupCommit:
-    """Writes appends in groups. `longest_wait` is in seconds; see `pace.py`."""
+    """Writes appends in groups. `longest_wait` is in seconds; see `mesh/pace.py`."""
 
     def __init__(self, dsn: str, *, longest_wait: float) -> None:
         self._dsn = dsn
         self._loop = asyncio.get_running_loop()
-        self._pace = Pace(longest_wait, self._loop.time())
+        self._pace = Pace(self._loop.time(), longest=longest_wait, large=_LARGE_GROUP)
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._closing = asyncio.Event()

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import psycopg
 
 from coordinator.core.model import SagaState
-from coordinator.journal import claims, definitions, inbox, leases, pace, parking, reader, sagas
+from coordinator.journal import claims, definitions, inbox, leases, parking, reader, sagas
 from coordinator.journal.base import (
     Append,
     AppendError,
@@ -38,6 +38,7 @@ from coordinator.journal.group_commit import GroupCommit
 from coordinator.journal.purge import purge
 from mesh.errors import Retry
 from mesh.migrate import migrate
+from mesh.pace import LONGEST
 
 _PACKAGE = "coordinator.journal"
 
@@ -50,7 +51,7 @@ class PostgresJournal:
     sagas run. It never waits by default; whether 0.001 pays is to be measured (`bench.journal`).
     """
 
-    def __init__(self, dsn: str, *, longest_wait: float = pace.LONGEST, pool_size: int = 5) -> None:
+    def __init__(self, dsn: str, *, longest_wait: float = LONGEST, pool_size: int = 5) -> None:
         self._dsn = dsn
         self._writer = GroupCommit(dsn, longest_wait=longest_wait)
         # Each with sessions of its own: no number of slow readers holds up a claim or a verb, and

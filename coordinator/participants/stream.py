@@ -1,9 +1,10 @@
 """One step stream to a participant: many calls, each heard once.
 
 A call waits in the outbox until the batch before it is written: what comes together, or while a
-batch is being written, travels together, and nothing waits for anything else. From then on it is in
-flight until its answer comes, its time is up, or the stream ends; whichever is first takes it out,
-so none is answered twice. The answers of one batch are told in one turn of the loop.
+batch is being written, travels together; a batch waits for more only when calls come thick. From
+then on it is in flight until its answer comes, its time is up, or the stream ends; whichever is
+first takes it out, so none is answered twice. The answers of one batch are told in one turn of the
+loop.
 
     outbox ── batch written ──> in flight ── result ─────────────> answered
       │                            ├──────── time is up ─────────> UNKNOWN, DEADLINE_EXCEEDED
@@ -37,6 +38,7 @@ from coordinator.participants.base import Answer, Attempt
 from coordinator.participants.deadlines import Deadlines
 from coordinator.participants.spans import start_span, traceparent_of
 from mesh.errors import refusal_of
+from mesh.pace import Pace
 from protos.mesh.v1 import mesh_pb2 as pb
 
 MAX_BATCH_CALLS = 1_000
@@ -84,6 +86,7 @@ class Stream:
         self._unsent = unsent
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._expired)
+        self._pace = Pace(self._loop.time())
         self._outbox: OrderedDict[int, _Call] = OrderedDict()
         self._in_flight: dict[int, _Call] = {}
         self._cancelled: list[int] = []
@@ -184,7 +187,11 @@ class Stream:
                 await self._to_write.wait()
                 self._to_write.clear()
                 while self._outbox or self._cancelled:
-                    await self._run.write(self._next_batch())
+                    if pause := self._pace.wait(len(self._outbox)):
+                        await asyncio.sleep(pause)
+                    self._pace.sent(len(self._outbox), self._loop.time())
+                    if batch := self._next_batch():
+                        await self._run.write(batch)
 
     def _next_batch(self) -> bytes:
         batch, size = pb.StepBatch(cancelled_call_ids=self._cancelled), 0
