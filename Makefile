@@ -187,6 +187,11 @@ bench: setup
 bench-peers: setup
 	@$(BENCH) --peers $(if $(FULL),--full)
 
+## bench-two-phase: the same order by PREPARE TRANSACTION and by a saga, and a coordinator that dies in it
+.PHONY: bench-two-phase
+bench-two-phase: setup
+	@$(BENCH).two_phase
+
 ## bench-quick: fails when a saga costs a quarter more than bench/baseline.json says; needs Go
 .PHONY: bench-quick
 bench-quick: setup
