@@ -76,13 +76,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return {**loops, **{name: CHAPTERS[name] for name in self.chapters}}
 
     async def run(self, world: World, notes: Notes) -> None:
-        """Measure everything.
-
-        Raises:
-            LoadFailed: sagas of a closed loop did not do what they were meant to.
-        """
+        """Measure everything."""
         for _, alike in itertools.groupby(self.scenarios, lambda each: each.jitter_ms):
-            async for outcome in run(world, list(alike), self.rounds):
+            async for outcome in run(world, list(alike), self.rounds, notes.failures.append):
                 notes.found(outcome)
         for chapter in self.chapters:
             notes.say(CHAPTERS[chapter])

@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 from rich.console import Console
@@ -31,7 +32,7 @@ from bench.build import build
 from bench.load import Load
 from bench.report import LABELS, sparkline
 from bench.scenarios import Outcome, Scenario, Turn, run
-from bench.window import Window
+from bench.window import LoadFailed, Window
 from bench.world import World
 
 BASELINE = Path(__file__).parent / "baseline.json"
@@ -104,10 +105,16 @@ async def _measure(baseline: Mapping[str, float]) -> Ratios:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         async with World(Path(folder)) as world:
             for _ in range(2):  # once more, should the first time look bad
-                outcomes += [outcome async for outcome in run(world, [scenario()], _ROUNDS)]
+                outcomes += [
+                    outcome async for outcome in run(world, [scenario()], _ROUNDS, _give_up)
+                ]
                 if not regressions(ratios(outcomes), baseline):
                     break
     return ratios(outcomes)
+
+
+def _give_up(words: str) -> NoReturn:
+    raise LoadFailed(words)
 
 
 def _show(found: Ratios, baseline: Mapping[str, float], console: Console) -> None:

@@ -6,7 +6,7 @@ meanwhile hits all of them, and a ratio is one of windows that lay beside each o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import msgspec
 
@@ -79,19 +79,27 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     window: Window
 
 
-async def run(world: World, scenarios: Sequence[Scenario], rounds: int) -> AsyncIterator[Outcome]:
+async def run(
+    world: World, scenarios: Sequence[Scenario], rounds: int, failed: Callable[[str], None]
+) -> AsyncIterator[Outcome]:
     """Let the sides of scenarios that have the same participants take their turns.
 
-    Raises:
-        LoadFailed: a load failed, or what is on a side's disk is not what its load was told.
+    `failed` hears of a load that failed, or was told what is not on its side's disk; that side
+    takes no further turn in this scenario, and what the others find is not lost.
     """
     names = {turn.side for scenario in scenarios for turn in scenario.turns}
     (jitter_ms,) = {scenario.jitter_ms for scenario in scenarios}
     async with lineup(world, names, jitter_ms=jitter_ms) as sides:
         for scenario in scenarios:
+            turns = list(scenario.turns)
             for _ in range(rounds):
-                for turn in scenario.turns:
-                    window = await take(sides[turn.side], turn.load)
+                for turn in tuple(turns):
+                    try:
+                        window = await take(sides[turn.side], turn.load)
+                    except LoadFailed as why:
+                        failed(f"{scenario.name}, {turn.side}: {why}")
+                        turns.remove(turn)
+                        continue
                     yield Outcome(
                         scenario=scenario.name,
                         side=turn.side,

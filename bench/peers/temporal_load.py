@@ -7,6 +7,7 @@ development server.
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from datetime import timedelta
 
@@ -56,3 +57,4 @@ async def main() -> None:
 
 if __name__ == "__main__":  # its sandbox imports this module again
     asyncio.run(main())
+    os._exit(0)  # all is told, and grpc may crash on its way out
