@@ -48,6 +48,7 @@ from mesh.telemetry import tracing
 from mesh.waiting import place_of, until_there
 from protos.saga.v1 import saga_pb2_grpc
 
+_READY_SECONDS = 0.02
 _Duty = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -124,13 +125,15 @@ async def _serve(settings: Settings, links: _Links) -> None:
     )
     await routing.refresh()
     with serving(metrics, host=settings.grpc_host, port=settings.console_port):
-        await _run(server, engine, duties)
+        await _run(settings, server, engine, duties)
 
 
-async def _run(server: Server, engine: Engine, duties: Iterable[_Duty]) -> None:
+async def _run(settings: Settings, server: Server, engine: Engine, duties: Iterable[_Duty]) -> None:
     """Serve with these duties at work, and hand the sagas over at the end."""
     async with asyncio.TaskGroup() as tasks:
         at_work = [tasks.create_task(duty()) for duty in duties]
+        while settings.worker and not engine.ready:
+            await asyncio.sleep(_READY_SECONDS)  # connections would be given to it already
         await server.run()
         await engine.drain()
         for task in at_work:
