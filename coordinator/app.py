@@ -48,7 +48,6 @@ from mesh.telemetry import tracing
 from mesh.waiting import place_of, until_there
 from protos.saga.v1 import saga_pb2_grpc
 
-_READY_SECONDS = 0.02
 _Duty = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -132,8 +131,8 @@ async def _run(settings: Settings, server: Server, engine: Engine, duties: Itera
     """Serve with these duties at work, and hand the sagas over at the end."""
     async with asyncio.TaskGroup() as tasks:
         at_work = [tasks.create_task(duty()) for duty in duties]
-        while settings.worker and not engine.ready:
-            await asyncio.sleep(_READY_SECONDS)  # connections would be given to it already
+        if settings.worker:  # as soon as it listens the kernel gives it connections of the others
+            await engine.leased()
         await server.run()
         await engine.drain()
         for task in at_work:

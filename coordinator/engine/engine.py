@@ -101,6 +101,10 @@ class Engine:
         """Whether a saga could be started now."""
         return self._ownership.held and self._ports.journal.available and not self._draining
 
+    async def leased(self) -> None:
+        """Return once the first lease is held; `run` has to be at work."""
+        await self._ownership.leased.wait()
+
     async def run(self) -> None:
         """Hold the lease and run sagas until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -80,6 +80,8 @@ class Ownership:
         self._parking = ParkingLot(ports, runner, self._loader, after_ms=settings.park_after_ms)
         self._lease: Lease | None = None
         self._renewed = asyncio.Event()
+        self.leased = asyncio.Event()
+        """Set once the first lease is held."""
         self.inbox = Inbox(
             ports, runner, load=self._loader.load, poll_seconds=settings.poll_ms / 1_000
         )
@@ -157,6 +159,7 @@ class Ownership:
         self._time.hear(lease.now_ms, asked_at_ms=asked_at_ms)
         self._fence.extend(asked_at_ms, lease.expires_ms - lease.now_ms)
         self._renewed.set()
+        self.leased.set()
 
     async def _renew(self, lease: Lease) -> None:
         while True:
