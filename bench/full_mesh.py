@@ -12,53 +12,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.orders_load import PRODUCTS
-from bench.window import LoadFailed, Window, measure
-from bench.world import count
+from bench.facts.full_mesh import Orders, stock_up
+from bench.load import Load
+from bench.scenarios import take
+from bench.window import Window
 from local.mesh import Mesh
 from local.ports import Ports
-from local.shop import open_shop
-
-_STATES = "SELECT state, count(*) FROM saga.saga GROUP BY state"
-_ENOUGH = 1_000_000
-
-
-def _pids(mesh: Mesh) -> Mapping[str, int]:
-    processes = (mesh.postgres, mesh.mongodb, mesh.sandbox, *mesh.services.values())
-    return {process.name: process.pid for process in processes if process.pid}
-
-
-def _command(mesh: Mesh, told: argparse.Namespace) -> Sequence[str]:
-    flags = [f"--coordinator={mesh.address('coordinator')}", f"--order={mesh.address('order')}"]
-    flags += [f"--in-flight={told.in_flight}", f"--lines={told.lines}", f"--for={told.seconds}"]
-    flags += [f"--warm={told.warm}", *(["--shop"] if told.shop else [])]
-    return [sys.executable, "-m", "bench.orders_load", *flags]
-
-
-async def _stock_up(mesh: Mesh) -> None:
-    async with open_shop(mesh.address) as shop, asyncio.TaskGroup() as tasks:
-        for product in PRODUCTS:
-            tasks.create_task(shop.stock_up({product: _ENOUGH}))
-
-
-async def _measured(mesh: Mesh, told: argparse.Namespace) -> list[Window]:
-    windows: list[Window] = []
-    for _ in range(told.rounds):
-        before = await count(mesh.dsn("coordinator"), _STATES)
-        windows.append(await measure(_command(mesh, told), lambda: _pids(mesh)))
-        after = await count(mesh.dsn("coordinator"), _STATES)
-        stored = after.get("COMPLETED", 0) - before.get("COMPLETED", 0)
-        if stored != windows[-1].report.finished:
-            raise LoadFailed(f"told of {windows[-1].report.finished}, on disk are {stored}")
-    return windows
 
 
 def _show(windows: Sequence[Window], console: Console) -> None:
@@ -78,13 +44,15 @@ def _show(windows: Sequence[Window], console: Console) -> None:
 
 async def _main(told: argparse.Namespace) -> None:
     console = Console()
+    load = Load(in_flight=told.in_flight, warm_s=told.warm, window_s=told.seconds)
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         async with Mesh(Path(folder), Ports.free()) as mesh:
-            await _stock_up(mesh)
+            orders = Orders(mesh, lines=told.lines, shop=told.shop)
+            await stock_up(mesh)
             if told.hold:
-                console.print(dict(_pids(mesh)), " ".join(_command(mesh, told)))
+                console.print(dict(orders.processes()), " ".join(orders.command(load)))
                 await asyncio.to_thread(input)
-            _show(await _measured(mesh, told), console)
+            _show([await take(orders, load) for _ in range(told.rounds)], console)
 
 
 if __name__ == "__main__":

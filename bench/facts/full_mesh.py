@@ -19,19 +19,20 @@ _LOAD = Load(in_flight=64, warm_s=2, window_s=4)
 _ENOUGH = 1_000_000
 
 
-class _Orders:
-    """A side: the mesh, asked over one StartSagas stream."""
+class Orders:
+    """A side: the mesh, asked over one StartSagas stream, or as a `shop` asks it."""
 
     name = "mesh"
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, *, lines: int = 1, shop: bool = False) -> None:
         self._mesh = mesh
+        self._flags = [f"--lines={lines}", *(["--shop"] if shop else [])]
 
     def command(self, load: Load) -> Sequence[str]:
         """See `bench.load.Side`."""
         address = self._mesh.address
         flags = [f"--coordinator={address('coordinator')}", f"--order={address('order')}"]
-        flags += [f"--in-flight={load.in_flight}", "--lines=1"]
+        flags += [f"--in-flight={load.in_flight}", *self._flags]
         flags += [f"--warm={load.warm_s}", f"--for={load.window_s}"]
         return [sys.executable, "-m", "bench.orders_load", *flags]
 
@@ -46,12 +47,18 @@ class _Orders:
         return await count(self._mesh.dsn("coordinator"), STATES)
 
 
+async def stock_up(mesh: Mesh) -> None:
+    """Put enough of everything there for any load."""
+    async with open_shop(mesh.address) as shop:
+        await shop.stock_up(dict.fromkeys(PRODUCTS, _ENOUGH))
+
+
 async def measure(folder: Path, rounds: int) -> AsyncIterator[Outcome]:
     """So many windows, one after the other."""
-    async with Mesh(folder, Ports.free()) as mesh, open_shop(mesh.address) as shop:
-        await shop.stock_up(dict.fromkeys(PRODUCTS, _ENOUGH))
+    async with Mesh(folder, Ports.free()) as mesh:
+        await stock_up(mesh)
         for _ in range(rounds):
-            window = await take(_Orders(mesh), _LOAD)
+            window = await take(Orders(mesh), _LOAD)
             yield Outcome(
                 scenario="full-mesh", side="mesh", in_flight=_LOAD.in_flight, window=window
             )
