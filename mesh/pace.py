@@ -10,6 +10,9 @@ So: wait only if, at the present rate, the wait brings enough, and the batch is 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sized
+
 LONGEST = 0.002
 """Seconds that a batch waits for more at most; 0 for never."""
 _WORTH_WAITING_FOR = 4.0
@@ -27,6 +30,12 @@ class Pace:
         self._large = large
         self._rate = 0.0
         self._last = now
+
+    async def gather(self, ready: Sized) -> None:
+        """Let a batch of what is ready wait if that is worth it, and note that it goes out."""
+        if pause := self.wait(len(ready)):
+            await asyncio.sleep(pause)
+        self.sent(len(ready), asyncio.get_running_loop().time())
 
     def wait(self, ready: int) -> float:
         """How long a batch should wait of which so many are ready, in seconds; 0 for not at all."""

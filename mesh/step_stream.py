@@ -223,9 +223,7 @@ class _Stream:
             if not self._results:
                 await self._ready.wait()
                 continue
-            if pause := self._pace.wait(len(self._results)):
-                await asyncio.sleep(pause)
-            self._pace.sent(len(self._results), self._loop.time())
+            await self._pace.gather(self._results)
             batch, size = self._next_batch()
             await self._context.write(batch.SerializeToString())
             self._held -= len(batch.results)

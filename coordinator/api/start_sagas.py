@@ -139,8 +139,7 @@ class _Stream:
         self._shared = shared
         self._write = write
         self._traceparent = traceparent
-        self._loop = asyncio.get_running_loop()
-        self._pace = Pace(self._loop.time())
+        self._pace = Pace(asyncio.get_running_loop().time())
         self._untold = _Room(PLACES)
         self._awaited = _Room(ENDS)
         self._calls_off: dict[int, Callable[[], None]] = {}
@@ -249,9 +248,7 @@ class _Stream:
 
     async def _tell(self) -> None:
         while self._reports:
-            if pause := self._pace.wait(len(self._reports)):
-                await asyncio.sleep(pause)
-            self._pace.sent(len(self._reports), self._loop.time())
+            await self._pace.gather(self._reports)
             told, self._reports = self._reports[:_MAX_REPORTS], self._reports[_MAX_REPORTS:]
             await self._write(_response(told))
             self._untold.give_back(sum(report.places for report in told))

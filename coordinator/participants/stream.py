@@ -187,9 +187,7 @@ class Stream:
                 await self._to_write.wait()
                 self._to_write.clear()
                 while self._outbox or self._cancelled:
-                    if pause := self._pace.wait(len(self._outbox)):
-                        await asyncio.sleep(pause)
-                    self._pace.sent(len(self._outbox), self._loop.time())
+                    await self._pace.gather(self._outbox)
                     if batch := self._next_batch():
                         await self._run.write(batch)
 
