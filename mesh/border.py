@@ -24,9 +24,11 @@ from opentelemetry import trace
 from structlog.contextvars import bind_contextvars
 
 from mesh.errors import FieldViolation, InvalidRequest, MeshError, Retry, code_of, to_status
+from mesh.rpc.headers import Ending
+from mesh.rpc.served import Context, Ended, Method, StreamOver
 from mesh.step import SAGA_ID, SAGA_STEP
 from mesh.telemetry import TRACER, mark, start_server_span
-from mesh.typed_grpc import Context, MethodHandler
+from mesh.typed_grpc import MethodHandler
 
 MAX_REQUEST_BYTES = 4 << 20
 """Largest request that any service takes; a step's limit is lower, and checked by its barrier."""
@@ -39,10 +41,10 @@ Read = Callable[[Any], Any]
 """Makes what a handler is given of what grpc has received."""
 
 _KINDS = {
-    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
 }
 """By (request_streaming, response_streaming)."""
 _BOUND = (("saga_id", SAGA_ID), ("step", SAGA_STEP))
@@ -67,13 +69,18 @@ class Border:
         for wait in self._waits:
             wait.reschedule(0)
 
-    def wrap(self, method: str, handler: MethodHandler) -> MethodHandler:
-        """The handler as it is to be served; `method` is /package.Service/Method."""
+    def wrap(self, method: str, handler: MethodHandler) -> Method:
+        """How a handler is to be served; `method` is /package.Service/Method."""
         wrap = self._stream if handler.response_streaming else self._unary
-        kind, make = _KINDS[handler.request_streaming, handler.response_streaming]
+        kind = _KINDS[handler.request_streaming, handler.response_streaming]
         parse, read = _divided(handler)
-        behaviour = wrap(getattr(handler, kind), read, method)
-        return make(behaviour, parse, handler.response_serializer)
+        return Method(
+            perform=wrap(getattr(handler, kind), read, method),
+            request_streaming=handler.request_streaming,
+            response_streaming=handler.response_streaming,
+            parse=parse,
+            serialize=handler.response_serializer,
+        )
 
     def _unary(self, answer: Behaviour, read: Read, method: str) -> Behaviour:
         async def unary(received: Any, context: Context) -> Message:  # noqa: ANN401
@@ -137,26 +144,28 @@ class _Crossing:
         self._context = context
 
     async def __aenter__(self) -> None:
-        metadata = dict(self._context.invocation_metadata() or ())
+        metadata = dict(self._context.invocation_metadata())
         _bind_saga(metadata)
         self._span = start_server_span(self._tracer, self._method, metadata)
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
-            await self._answer(error)
+            self._answer(error)
         finally:
             self._span.end()
 
-    async def _answer(self, error: BaseException | None) -> None:
-        """Answer what was raised; what is cancelled or aborted by hand goes on as it is."""
+    def _answer(self, error: BaseException | None) -> None:
+        """Answer what was raised; what was ended by hand, or by the client, goes on as it is."""
         if error is None:
             mark(self._span, grpc.StatusCode.OK)
-        elif isinstance(error, grpc.aio.AbortError):
-            mark(self._span, self._context.code())
-        elif isinstance(error, asyncio.CancelledError):
+        elif isinstance(error, Ended):
+            mark(self._span, error.ending.code)
+        elif isinstance(error, asyncio.CancelledError | StreamOver):
             mark(self._span, grpc.StatusCode.CANCELLED)
         elif isinstance(error, Exception):
-            await _abort(self._context, refusal(error, self._method, self._span))
+            status = refusal(error, self._method, self._span)
+            trailing = (*self._context.trailing_metadata(), (_DETAILS, status.SerializeToString()))
+            raise Ended(Ending(code_of(status), status.message, trailing)) from error
 
 
 def _divided(handler: MethodHandler) -> tuple[Parse | None, Read]:
@@ -203,11 +212,6 @@ def refusal(error: Exception, method: str, span: trace.Span) -> status_pb2.Statu
 def drained() -> Retry:
     """The refusal of a server that drains."""
     return Retry("DRAINING", "the server is shutting down; ask elsewhere, or again")
-
-
-async def _abort(context: Context, status: status_pb2.Status) -> None:
-    trailing = (*(context.trailing_metadata() or ()), (_DETAILS, status.SerializeToString()))
-    await context.abort(code_of(status), status.message, trailing)
 
 
 def _internal(span: trace.Span) -> MeshError:

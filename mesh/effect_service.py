@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from mesh.effects import Effect, EffectKey, Effects, EffectState
 from mesh.errors import FieldViolation
+from mesh.rpc.served import Context
 from mesh.step import SAGA_ID_PATTERN, SAGA_STEP_PATTERN
-from mesh.typed_grpc import Context
 from mesh.validation import refuse_if_any
 from protos.mesh.v1 import mesh_pb2 as pb
 from protos.mesh.v1 import mesh_pb2_grpc

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typing_extensions import override
 
 from mesh.errors import NotFound
-from mesh.typed_grpc import Context
+from mesh.rpc.served import Context
 
 Probe = Callable[[], Awaitable[None]]
 """Returns when what it asks is there; raises when it is not."""

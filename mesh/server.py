@@ -28,7 +28,6 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer  # reflection.aio
 from opentelemetry import trace
-from typing_extensions import override
 
 from mesh import step_stream
 from mesh.border import MAX_REQUEST_BYTES, Behaviour, Border
@@ -37,11 +36,13 @@ from mesh.effect_service import EffectService
 from mesh.effects import Effects
 from mesh.errors import Rejected
 from mesh.health import Health, Probe
+from mesh.rpc.served import Context, Method
+from mesh.rpc.server import RpcServer
 from mesh.settings import ServiceSettings
 from mesh.step import SAGA_OUTCOME, GuardedStep, StepCall, StepMethod, methods_of
 from mesh.step_stream import StepStream
 from mesh.telemetry import Unrecorded
-from mesh.typed_grpc import Context, GenericHandler, MethodHandler, ServiceHandler
+from mesh.typed_grpc import GenericHandler, ServiceHandler
 from protos.mesh.v1 import mesh_pb2_grpc
 
 MAX_RECEIVE_BYTES = 4 * MAX_REQUEST_BYTES
@@ -58,11 +59,6 @@ _FAREWELL_SECONDS = 0.2
 """How long a drain refuses calls in words before it closes the door. A call that arrives in the
 moment of closing hears CANCELLED from grpc itself; who was told when to come back does not call."""
 
-_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
-    # A client may ping during a long call, to notice that we are gone, without being hung up on.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-)
 _log = structlog.stdlib.get_logger()
 
 
@@ -82,8 +78,7 @@ class Server:
         shares_port: bool = False,
     ) -> None:
         self._settings = settings
-        # Without it a second process on the port fails instead of taking half the calls.
-        self._options = (*_OPTIONS, ("grpc.so_reuseport", int(shares_port)))
+        self._shares_port = shares_port
         tracer_provider = tracer_provider or Unrecorded()
         self._border = Border(tracer_provider)
         self._step_stream = StepStream(tracer_provider)
@@ -92,7 +87,7 @@ class Server:
         self._handlers: list[GenericHandler] = []
         self._services: list[str] = []
         self._drains: list[Callable[[], None]] = [self._border.drain, self._step_stream.drain]
-        self._server: grpc.aio.Server | None = None
+        self._server: RpcServer | None = None
         self._watch: asyncio.Task[None] | None = None
         self.port = settings.grpc_port
         """The bound port, once started."""
@@ -150,12 +145,11 @@ class Server:
         Raises:
             OSError: the address is taken.
         """
-        server = grpc.aio.server(options=self._options)
-        handlers = (*self._handlers, *self._own_handlers())
-        server.add_generic_rpc_handlers([_Wrapped(handlers, self._border)])
-        self.port = _bind(server, self._settings)
+        methods = _Methods((*self._handlers, *self._own_handlers()), self._border)
         self._health.answer_for(self._services)
-        await server.start()
+        server = RpcServer(methods.find, limit=MAX_RECEIVE_BYTES)
+        host, port = self._settings.grpc_host, self._settings.grpc_port
+        self.port = await server.listen(host, port, shares_port=self._shares_port)
         self._watch = asyncio.create_task(self._health.watch())
         self._server = server
         _log.info("server.listening", host=self._settings.grpc_host, port=self.port)
@@ -185,25 +179,31 @@ class Server:
         return collector.handlers
 
 
-class _Wrapped(GenericHandler):
+class _Methods:
     """Everything that is served, each method behind the border from its first call on."""
 
     def __init__(self, handlers: Sequence[GenericHandler], border: Border) -> None:
         self._handlers = handlers
         self._border = border
-        self._methods: dict[str, MethodHandler] = {}
+        self._methods: dict[str, Method] = {}
 
-    @override
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler | None:
-        """Called by grpc for each RPC; None means UNIMPLEMENTED."""
-        method = handler_call_details.method
-        if method in self._methods:
-            return self._methods[method]
-        found = (handler.service(handler_call_details) for handler in self._handlers)
-        handler = next(filter(None, found), None)
-        if handler is not None:
-            self._methods[method] = self._border.wrap(method, handler)
+    def find(self, method: str) -> Method | None:
+        """How /package.Service/Method is served; None means UNIMPLEMENTED."""
+        if method not in self._methods:
+            details = _Details(method)
+            found = (handler.service(details) for handler in self._handlers)
+            handler = next(filter(None, found), None)
+            if handler is not None:
+                self._methods[method] = self._border.wrap(method, handler)
         return self._methods.get(method)
+
+
+class _Details(grpc.HandlerCallDetails):
+    """All that a generated handler asks of a call: its method."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.invocation_metadata = ()
 
 
 class _Collector:
@@ -216,17 +216,7 @@ class _Collector:
         self.handlers.extend(handlers)
 
     def add_registered_method_handlers(self, *_: object) -> None:
-        """A second way to the same handlers. For each method grpc would wait apart, and so pay more
-        for every call the more methods there are.
-        """
-
-
-def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
-    address = f"{settings.grpc_host}:{settings.grpc_port}"
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError as taken:
-        raise OSError(f"cannot listen on {address}") from taken
+        """A second way to the same handlers."""
 
 
 def _step_handler(step: GuardedStep) -> grpc.GenericRpcHandler[Any, Any]:
@@ -245,7 +235,7 @@ def _step_handler(step: GuardedStep) -> grpc.GenericRpcHandler[Any, Any]:
 
 def _do(method: StepMethod) -> Behaviour:
     async def do(request: Message, context: Context) -> Message:
-        call = StepCall.from_metadata(context.invocation_metadata() or ())
+        call = StepCall.from_metadata(context.invocation_metadata())
         try:
             response = await method.perform(call, request)
         except Rejected:
@@ -259,7 +249,7 @@ def _do(method: StepMethod) -> Behaviour:
 
 def _compensate(method: StepMethod) -> Behaviour:
     async def compensate(request: Message, context: Context) -> Message:
-        call = StepCall.from_metadata(context.invocation_metadata() or ())
+        call = StepCall.from_metadata(context.invocation_metadata())
         return await method.perform(call, request)
 
     return compensate

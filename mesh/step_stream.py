@@ -38,9 +38,9 @@ from structlog.contextvars import bind_contextvars
 from mesh.border import drained, parsed, refusal
 from mesh.errors import FieldViolation, InvalidRequest, MeshError, Rejected
 from mesh.pace import Pace
+from mesh.rpc.served import Context
 from mesh.step import SAGA_ID, SAGA_STEP, GuardedStep, StepCall, StepMethod, methods_of
 from mesh.telemetry import TRACER, is_sampled, mark, server_span
-from mesh.typed_grpc import Context
 from protos.mesh.v1 import mesh_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["StepStream"].full_name

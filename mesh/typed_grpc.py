@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     MethodHandler = grpc.RpcMethodHandler[Message, Message]
     GenericHandler = grpc.GenericRpcHandler[Message, Message]
     ServiceHandler = grpc.ServiceRpcHandler[Message, Message]
-    Context = grpc.aio.ServicerContext[Any, Any]
 else:
     UnaryUnaryClientInterceptor = grpc.aio.UnaryUnaryClientInterceptor
     UnaryStreamClientInterceptor = grpc.aio.UnaryStreamClientInterceptor
     MethodHandler = grpc.RpcMethodHandler
     GenericHandler = grpc.GenericRpcHandler
     ServiceHandler = grpc.ServiceRpcHandler
-    Context = grpc.aio.ServicerContext

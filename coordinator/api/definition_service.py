@@ -9,7 +9,7 @@ from coordinator.api.convert import problem_message, version_message, warning_me
 from coordinator.api.refusals import definition_invalid, translated
 from coordinator.api.versions import find_version
 from coordinator.definitions.base import DefinitionRefused, Definitions
-from mesh.typed_grpc import Context
+from mesh.rpc.served import Context
 from mesh.validation import refuse_if_any
 from protos.saga.v1 import saga_pb2 as pb
 from protos.saga.v1 import saga_pb2_grpc

@@ -16,7 +16,7 @@ from typing_extensions import override
 from coordinator.definitions.base import Definitions
 from coordinator.definitions.lookup import DescriptorLookup
 from coordinator.journal.base import JournalUnavailable
-from mesh.typed_grpc import Context
+from mesh.rpc.served import Context
 
 
 class DefinitionsReflection(reflection_pb2_grpc.ServerReflectionServicer):

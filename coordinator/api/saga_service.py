@@ -40,7 +40,7 @@ from coordinator.definitions.base import Definitions
 from coordinator.journal.base import Reader, Standing, Verb, VerbKind
 from coordinator.reconciliation.reconciler import Reconciler
 from mesh.errors import RecordMissing
-from mesh.typed_grpc import Context
+from mesh.rpc.served import Context
 from mesh.validation import refuse_if_any
 from protos.saga.v1 import saga_pb2 as pb
 from protos.saga.v1 import saga_pb2_grpc

@@ -30,7 +30,6 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
-import grpc.aio
 from google.rpc import status_pb2
 from opentelemetry import trace
 
@@ -45,6 +44,7 @@ from coordinator.core.saga import Saga
 from mesh.border import drained, refusal
 from mesh.errors import InvalidRequest
 from mesh.pace import Pace
+from mesh.rpc.served import StreamOver
 from mesh.validation import refuse_if_any
 from protos.saga.v1 import saga_pb2 as pb
 
@@ -159,8 +159,8 @@ class _Stream:
                 await self._news.wait()
                 self._news.clear()
                 await self._tell()
-        except grpc.aio.InternalError:
-            return  # grpc could not write: the client has gone
+        except StreamOver:
+            return  # the client has gone
         finally:
             self._over = True
             self._reading.cancel()

@@ -31,6 +31,7 @@ from coordinator.participants.base import Answer, Failed
 
 FIRST_WINDOW = 8
 """Calls in flight to a participant of which nothing is known yet, and the fewest after trouble."""
+_DO = Direction.DO
 _RESERVED = 4
 """One in this many calls in flight is a compensation's."""
 _AWAY = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED"})
@@ -114,7 +115,7 @@ class Gate:
         if not self._in_flight:
             self._heard_ms = self._clock.monotonic_ms()
         self._in_flight += 1
-        self._doing += direction is Direction.DO
+        self._doing += direction is _DO
         return True
 
     def wait(self, direction: Direction, go: Callable[[], None]) -> Waiting:
@@ -130,7 +131,7 @@ class Gate:
         """Make room, learn from the answer, and let go of those who wait."""
         self._learn(answer)
         self._in_flight -= 1
-        self._doing -= direction is Direction.DO
+        self._doing -= direction is _DO
         if self._does or self._undoes:
             self._let_go()
 
@@ -154,7 +155,7 @@ class Gate:
     def _has_room(self, direction: Direction) -> bool:
         if self.circuit_open or self._in_flight >= self._window:
             return False
-        if direction is Direction.DO:
+        if direction is _DO:
             return self._doing < self._window - self._window // _RESERVED
         return True
 

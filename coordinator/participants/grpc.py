@@ -1,10 +1,9 @@
 """Calls to participants over gRPC: one channel for each, bytes in and bytes out.
 
 An attempt ends with one answer, whatever happens: an OK, a refusal read from the wire, a time-out,
-this process closing. grpc runs every call in a task of its own; that task's end calls back, so no
-path can forget to, none can do so twice, and no second task waits for the first. A participant that
-is away fails its attempts at once (no wait-for-ready): its gate and the saga's own retry policy
-wait, where everybody can see it.
+this process closing. A participant that is away fails its attempts at once: its gate and the saga's
+own retry policy wait, where everybody can see it. What is asked seldom (health, effects) goes by
+grpc's own channels.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import cast
 
 import grpc
+import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import trace
 from opentelemetry.trace import Span
@@ -26,14 +25,16 @@ from coordinator.participants import answers
 from coordinator.participants.addresses import addresses_of
 from coordinator.participants.base import Answer, Attempt, Contract, Failed, Ways
 from coordinator.participants.spans import method_of, start_span, traceparent_of
-from coordinator.participants.streams import SERVICE as STREAM_SERVICE
+from coordinator.participants.stream import SERVICE as STREAM_SERVICE
 from coordinator.participants.streams import Streams
 from mesh.errors import read_refusal
+from mesh.rpc.calling import Outcome
+from mesh.rpc.channel import Channel
+from mesh.rpc.headers import Ending
+from mesh.rpc.link import Header
 from mesh.step import SAGA_ID, SAGA_NOT_AFTER, SAGA_OUTCOME, SAGA_STEP
 
-Send = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-Call = Generator["asyncio.Future[object]", None, bytes]
-"""What an `await` drives: it yields the task that it waits for, then ends with the response."""
+log = structlog.get_logger(__name__)
 
 CHANNEL_OPTIONS = (
     # A Compensate carries a request and a response of 1 MiB each.
@@ -54,6 +55,8 @@ CHANNEL_OPTIONS = (
 )
 
 _HEALTH_SECONDS = 1.0
+_SAGA_ID, _SAGA_STEP, _NOT_AFTER = SAGA_ID.encode(), SAGA_STEP.encode(), SAGA_NOT_AFTER.encode()
+_REJECTED = (SAGA_OUTCOME, "rejected")
 _NO_HEALTH_SERVICE = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND})
 """Answers of one that does not tell how it is; but it answers."""
 
@@ -81,11 +84,12 @@ class GrpcParticipants:
         }
         self._contracts: dict[str, Contract] = {}
         self._servers: dict[str, str] = {}
-        self._methods: dict[tuple[str, Direction], Send] = {}
-        self._in_flight: set[asyncio.Future[object]] = set()
+        self._calls = {participant: Channel(target) for participant, target in targets.items()}
+        self._methods: dict[tuple[str, Direction], tuple[Channel, str]] = {}
+        self._closing = False
         self._tracer = trace.get_tracer("coordinator.participants", tracer_provider=tracer_provider)
         self._alone = Counter[str]()
-        self._stream_channels: list[grpc.aio.Channel] = []
+        self._stream_channels: list[Channel] = []
         self._streams = {
             participant: self._kept(participant, target, chance)
             for participant, target in targets.items()
@@ -93,8 +97,8 @@ class GrpcParticipants:
         }
 
     def _kept(self, participant: str, target: str, chance: Callable[[], float]) -> Streams:
-        """Streams on channels of their own, which share the connections of the first."""
-        channels = [_channel(address) for address in addresses_of(target)]
+        """Streams on channels of their own, one for each address."""
+        channels = [Channel(address) for address in addresses_of(target)]
         self._stream_channels += channels
         return Streams(
             participant, channels, unsent=self._call_alone, tracer=self._tracer, chance=chance
@@ -124,7 +128,7 @@ class GrpcParticipants:
         told = {contract.participant: contract for contract in contracts}
         self._contracts |= told
         self._methods = {
-            (service, direction): self._method(participant, method_of(service, direction))
+            (service, direction): (self._calls[participant], f"/{method_of(service, direction)}")
             for participant, contract in self._contracts.items()
             for service in contract.services
             for direction in Direction
@@ -160,9 +164,6 @@ class GrpcParticipants:
         """Whether every participant was heard."""
         return self._contracts.keys() == self._channels.keys()
 
-    def _method(self, participant: str, name: str) -> Send:
-        return self._channels[participant].unary_unary(f"/{name}", None, None)
-
     def call(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
         """Send one attempt; `answered` hears what came of it, once."""
         streams = self._streams.get(self.whose(attempt.service))
@@ -173,20 +174,20 @@ class GrpcParticipants:
             self._call_alone(attempt, answered)
 
     def _call_alone(self, attempt: Attempt, answered: Callable[[Answer], None]) -> None:
-        send = self._methods.get((attempt.service, attempt.direction))
-        if send is None:
+        method = self._methods.get((attempt.service, attempt.direction))
+        if method is None:
             asyncio.get_running_loop().call_soon(answered, Failed(self._nobody(attempt.service)))
             return
         self._alone[self.whose(attempt.service)] += 1
         span = start_span(self._tracer, attempt)
-        call = _begin(send, attempt, traceparent_of(span, attempt))
-        self._await(next(call), partial(self._ended, call, attempt, span, answered))
-
-    def _await(
-        self, waiting: asyncio.Future[object], ended: Callable[[asyncio.Future[object]], None]
-    ) -> None:
-        self._in_flight.add(waiting)
-        waiting.add_done_callback(ended)
+        channel, path = method
+        metadata = _metadata(attempt, traceparent_of(span, attempt))
+        ended = partial(self._ended, attempt, span, answered)
+        try:
+            channel.call(path, attempt.request, metadata, attempt.timeout_ms, ended)
+        except Exception:
+            log.exception("call.broken", saga_id=attempt.saga_id, step=attempt.step)
+            asyncio.get_running_loop().call_soon(answered, answers.broken(span))
 
     def _nobody(self, service: str) -> Failure:
         """Nobody serves it; for good only when every participant has been heard."""
@@ -198,62 +199,42 @@ class GrpcParticipants:
         )
 
     def _ended(
-        self,
-        call: Call,
-        attempt: Attempt,
-        span: Span,
-        answered: Callable[[Answer], None],
-        waiting: asyncio.Future[object],
+        self, attempt: Attempt, span: Span, answered: Callable[[Answer], None], outcome: Outcome
     ) -> None:
-        self._in_flight.discard(waiting)
-        came = None
+        answer = None
         try:
-            came = _answer(call, attempt, span)
+            answer = self._answer(attempt, span, outcome)
         finally:  # what is raised is a bug and goes to the loop's log; the saga gets an answer
-            if isinstance(came, asyncio.Future):
-                self._await(came, partial(self._ended, call, attempt, span, answered))
-            else:
-                answered(came or answers.broken(span))
+            answered(answer or answers.broken(span))
+
+    def _answer(self, attempt: Attempt, span: Span, outcome: Outcome) -> Answer:
+        if isinstance(outcome, Ending):
+            return answers.stopping(span) if self._closing else _refused(attempt, outcome, span)
+        return answers.done(outcome, span)
 
     async def close(self) -> None:
         """Cancel what is in flight, each attempt hearing so, and hang up."""
+        self._closing = True
         self._contracts, self._methods, self._servers = {}, {}, {}
         await asyncio.gather(*(streams.close() for streams in self._streams.values()))
-        channels = (*self._channels.values(), *self._stream_channels)
-        await asyncio.gather(*(channel.close(None) for channel in channels))
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
+        calls = (*self._calls.values(), *self._stream_channels)
+        await asyncio.gather(*(channel.close() for channel in calls))
+        await asyncio.gather(*(channel.close(None) for channel in self._channels.values()))
 
 
 def _channel(target: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
 
 
-def _begin(send: Send, attempt: Attempt, traceparent: str) -> Call:
-    metadata: tuple[tuple[str, str], ...] = ((SAGA_ID, attempt.saga_id), (SAGA_STEP, attempt.step))
+def _metadata(attempt: Attempt, traceparent: str) -> list[Header]:
+    metadata = [(_SAGA_ID, attempt.saga_id.encode()), (_SAGA_STEP, attempt.step.encode())]
     if attempt.not_after_ms is not None:
-        metadata += ((SAGA_NOT_AFTER, str(attempt.not_after_ms)),)
+        metadata.append((_NOT_AFTER, b"%d" % attempt.not_after_ms))
     if traceparent:
-        metadata += (("traceparent", traceparent),)
-    sent = send(attempt.request, timeout=attempt.timeout_ms / 1_000, metadata=metadata)
-    return cast("Call", sent.__await__())  # the type stubs do not say what it yields
+        metadata.append((b"traceparent", traceparent.encode()))
+    return metadata
 
 
-def _answer(call: Call, attempt: Attempt, span: Span) -> Answer | asyncio.Future[object]:
-    """What has come of a call, or what it waits for next: one that is intercepted waits twice."""
-    try:
-        return call.send(None)
-    except StopIteration as ended:
-        return answers.done(ended.value, span)
-    except grpc.aio.AioRpcError as error:
-        return _refused(attempt, error, span)
-    except asyncio.CancelledError:
-        return answers.stopping(span)
-
-
-def _refused(attempt: Attempt, error: grpc.aio.AioRpcError, span: Span) -> Failed:
-    # The type stubs describe the error of the other, synchronous API.
-    trailing = cast("grpc.aio.Metadata", error.trailing_metadata())
-    refusal = read_refusal(error.code(), error.details() or "", trailing)
-    proven = trailing.get(SAGA_OUTCOME) == "rejected"
-    return answers.refused(attempt, refusal, span, proven=proven)
+def _refused(attempt: Attempt, ending: Ending, span: Span) -> Failed:
+    refusal = read_refusal(ending.code, ending.message, ending.metadata)
+    return answers.refused(attempt, refusal, span, proven=_REJECTED in ending.metadata)

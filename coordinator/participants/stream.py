@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TypeAlias
@@ -35,10 +34,12 @@ from opentelemetry.trace import Span, Tracer
 from coordinator.core.model import Direction
 from coordinator.participants import answers
 from coordinator.participants.base import Answer, Attempt
-from coordinator.participants.deadlines import Deadlines
 from coordinator.participants.spans import start_span, traceparent_of
 from mesh.errors import refusal_of
 from mesh.pace import Pace
+from mesh.rpc.channel import Channel
+from mesh.rpc.deadlines import Deadlines
+from mesh.rpc.headers import Ending
 from mesh.telling import tell_all
 from protos.mesh.v1 import mesh_pb2 as pb
 
@@ -49,11 +50,13 @@ request, as long as no call is larger than this, too."""
 
 Answered: TypeAlias = Callable[[Answer], None]
 Unsent: TypeAlias = Callable[[Attempt, Answered], None]
-Run: TypeAlias = grpc.aio.StreamStreamCall[bytes, bytes]
-"""The RPC that carries the stream, with messages in bytes."""
+
+SERVICE = "mesh.v1.StepStream"
+METHOD = f"/{SERVICE}/Run"
 
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 _LATE = grpc.StatusCode.DEADLINE_EXCEEDED
+_NOT_READABLE = Ending(grpc.StatusCode.INTERNAL, "the stream is not readable")
 _HEADERS_SECONDS = 1.0
 """How long a participant may refuse the stream. One that serves it says so at once, if it is
 written with our kit; others perhaps say nothing before their first answer."""
@@ -78,9 +81,10 @@ class _Unreadable(Exception):
 class Stream:
     """A stream that is opened at once. Made inside the event loop."""
 
-    def __init__(self, run: Run, tracer: Tracer, *, participant: str, unsent: Unsent) -> None:
+    def __init__(
+        self, channel: Channel, tracer: Tracer, *, participant: str, unsent: Unsent
+    ) -> None:
         """`unsent` is given what was never sent, with the time that it has left."""
-        self._run = run
         self._tracer = tracer
         self._participant = participant
         self._unsent = unsent
@@ -90,15 +94,17 @@ class Stream:
         self._outbox: dict[int, _Call] = {}
         self._in_flight: dict[int, _Call] = {}
         self._cancelled: list[int] = []
-        self._to_write = asyncio.Event()
+        self._writing = False
         self._last_id = self._written_id = self._heard_id = 0
         self._accepted = False
         self.closed = asyncio.Event()
         """Set when it takes no further call."""
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        """Done when every call is answered and none will be taken."""
         self.code: grpc.StatusCode | None = None
         """Which its participant has ended it with; None while it has not."""
-        self.over = asyncio.create_task(self._live())
-        """Ends when every call is answered; cancel it to give up on them."""
+        self._run = channel.stream(METHOD, self)
+        self._patience = self._loop.call_later(_HEADERS_SECONDS, self.accepted)
 
     @property
     def open(self) -> bool:
@@ -110,7 +116,8 @@ class Stream:
         self._last_id += 1
         self._outbox[self._last_id] = _Call(attempt, answered, start_span(self._tracer, attempt))
         self._deadlines.add(self._last_id, attempt.timeout_ms)
-        self._to_write.set()
+        if not self._writing:
+            self._write_soon()
 
     def retire(self) -> None:
         """Take no further call, and end when nothing is in flight."""
@@ -118,51 +125,54 @@ class Stream:
         self._hand_back()
         self._rest()
 
+    def give_up(self) -> None:
+        """End it now; calls without an answer hear that this coordinator is stopping."""
+        self._end(answers.stopping)
+
     def _rest(self) -> None:
         if self.closed.is_set() and not self._in_flight:
-            self.over.cancel()
+            self._end(answers.stopping)
 
-    async def _live(self) -> None:
-        writing = asyncio.create_task(self._write())
-        answer: Callable[[Span], Answer] = answers.broken
+    def _end(self, answer: Callable[[Span], Answer]) -> None:
+        """Answer what nobody will answer any more, and be over."""
+        self.closed.set()
+        self._patience.cancel()
+        self._deadlines.clear()
+        left = (*self._in_flight.values(), *self._outbox.values())
+        tell_all(self._loop, [(call.answered, answer(call.span)) for call in left])
+        self._in_flight.clear()
+        self._outbox.clear()
+        if not self.over.done():
+            self._run.give_up()
+            self.over.set_result(None)
+
+    # --- what is heard --------------------------------------------------------
+
+    def accepted(self) -> None:
+        """The participant serves it, or has not refused it for so long that it does."""
+        self._accepted = True
+
+    def heard(self, message: bytes) -> None:
+        """A batch of results."""
         try:
-            self.code, words = await self._read()
-            answer = partial(answers.unknown, _UNAVAILABLE, _UNAVAILABLE.name, words)
-            self._tell_of_break()
-            self._hand_back()
-        except asyncio.CancelledError:
-            answer = answers.stopping
-            raise
-        finally:
-            self.closed.set()
-            writing.cancel()
-            self._run.cancel()
-            self._end(answer)
-
-    def _tell_of_break(self) -> None:
-        if self._accepted and self.code is not None:
-            unknown, code = len(self._in_flight), self.code.name
-            log.info("stream.broken", participant=self._participant, code=code, unknown=unknown)
-
-    async def _read(self) -> tuple[grpc.StatusCode, str]:
-        """Hear answers to the end of the stream; returns its code, and words about it."""
-        try:
-            await self._wait_until_accepted()
-            async for message in self._run:
-                self._hear(pb.StepResultBatch.FromString(message))
-        except grpc.aio.AioRpcError as error:
-            return error.code(), error.details() or ""
+            self._hear(pb.StepResultBatch.FromString(message))
         except (DecodeError, _Unreadable) as error:
             log.warning("stream.unreadable", participant=self._participant, why=str(error))
-            return grpc.StatusCode.INTERNAL, "the stream is not readable"
-        return grpc.StatusCode.OK, "the participant has ended the stream"
+            self.ended(_NOT_READABLE)
+        except Exception:
+            log.exception("stream.bug", participant=self._participant)
+            self._end(answers.broken)
 
-    async def _wait_until_accepted(self) -> None:
-        await self._run.wait_for_connection()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_HEADERS_SECONDS):
-                await self._run.initial_metadata()
-        self._accepted = not self._run.done()
+    def ended(self, ending: Ending) -> None:
+        """The participant, or what is between us, has ended it: what is in flight is unknown."""
+        self.code = ending.code
+        self.closed.set()
+        if self._accepted:
+            code, unknown = ending.code.name, len(self._in_flight)
+            log.info("stream.broken", participant=self._participant, code=code, unknown=unknown)
+        words = ending.message or "the participant has ended the stream"
+        self._hand_back()
+        self._end(partial(answers.unknown, _UNAVAILABLE, _UNAVAILABLE.name, words))
 
     def _hear(self, batch: pb.StepResultBatch) -> None:
         self._heard_id = self._written_id
@@ -181,16 +191,30 @@ class Stream:
                 raise _Unreadable(f"it answers call {call_id}, which was not made")
         self._rest()
 
-    async def _write(self) -> None:
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # over: `_read` hears why
-            await self._run.wait_for_connection()
-            while True:
-                await self._to_write.wait()
-                self._to_write.clear()
-                while self._outbox or self._cancelled:
-                    await self._pace.gather(self._outbox)
-                    if batch := self._next_batch():
-                        await self._run.write(batch)
+    # --- what is written ------------------------------------------------------
+
+    def _write_soon(self) -> None:
+        """After this turn, which may bring more."""
+        self._writing = True
+        self._loop.call_soon(self._write_if_worth_it)
+
+    def _write_if_worth_it(self) -> None:
+        """Now, or a moment later if more is worth waiting for."""
+        if pause := self._pace.wait(len(self._outbox)):
+            self._loop.call_later(pause, self._write)
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        if self.over.done():
+            return
+        self._pace.sent(len(self._outbox), self._loop.time())
+        self._run.write(self._next_batch(), self._written)
+
+    def _written(self) -> None:
+        self._writing = False
+        if self._outbox or self._cancelled:
+            self._write_soon()
 
     def _next_batch(self) -> bytes:
         batch, size = pb.StepBatch(cancelled_call_ids=self._cancelled), 0
@@ -210,7 +234,8 @@ class Stream:
         if call is None:
             call = self._in_flight.pop(call_id)
             self._cancelled.append(call_id)
-            self._to_write.set()
+            if not self._writing:
+                self._write_soon()
         late = answers.unknown(_LATE, _LATE.name, "Deadline Exceeded", call.span)
         self._loop.call_soon(call.answered, late)
         if call_id > self._heard_id:
@@ -226,14 +251,6 @@ class Stream:
             left_ms = self._deadlines.left_ms(call_id, call.attempt.timeout_ms)
             self._deadlines.discard(call_id, call.attempt.timeout_ms)
             self._unsent(replace(call.attempt, timeout_ms=left_ms), call.answered)
-
-    def _end(self, answer: Callable[[Span], Answer]) -> None:
-        """Answer what nobody will answer any more."""
-        self._deadlines.clear()
-        left = (*self._in_flight.values(), *self._outbox.values())
-        tell_all(self._loop, [(call.answered, answer(call.span)) for call in left])
-        self._in_flight.clear()
-        self._outbox.clear()
 
 
 def _fill(message: pb.StepCall, call_id: int, call: _Call) -> None:

@@ -20,10 +20,8 @@ import grpc
 from opentelemetry.trace import Tracer
 
 from coordinator.participants.base import Attempt
-from coordinator.participants.stream import MAX_BATCH_BYTES, Run, Stream, Unsent
-
-SERVICE = "mesh.v1.StepStream"
-METHOD = f"/{SERVICE}/Run"
+from coordinator.participants.stream import MAX_BATCH_BYTES, Stream, Unsent
+from mesh.rpc.channel import Channel
 
 _LIFE_SECONDS = 60.0
 """How long a stream lives, at least; at most twice that."""
@@ -38,7 +36,7 @@ class Streams:
     def __init__(
         self,
         participant: str,
-        addresses: Sequence[grpc.aio.Channel],
+        addresses: Sequence[Channel],
         *,
         unsent: Unsent,
         tracer: Tracer,
@@ -54,7 +52,7 @@ class Streams:
         self._offered = False
         self._told = asyncio.Event()
         self._streams: deque[Stream] = deque()
-        self._lives: set[asyncio.Task[None]] = set()
+        self._alive: set[Stream] = set()
         self._keepers = [asyncio.create_task(self._keep(address)) for address in addresses]
 
     @property
@@ -86,18 +84,19 @@ class Streams:
 
     async def close(self) -> None:
         """End all streams; what is in flight hears so."""
-        ending = {*self._keepers, *self._lives}
-        for task in ending:
-            task.cancel()
-        await asyncio.wait(ending)
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.wait(self._keepers)
+        for stream in tuple(self._alive):
+            stream.give_up()
 
-    async def _keep(self, address: grpc.aio.Channel) -> None:
-        failures, run = 0, address.stream_stream(METHOD, None, None)
+    async def _keep(self, address: Channel) -> None:
+        failures = 0
         while True:
             while not self._offered:
                 await self._until_told(None)
             began = asyncio.get_running_loop().time()
-            stream = self._begin(run(None))
+            stream = self._begin(address)
             await self._until_closed(stream)
             self._streams.remove(stream)
             if stream.code is grpc.StatusCode.UNIMPLEMENTED:
@@ -106,11 +105,11 @@ class Streams:
             failures = 0 if lived_seconds > _LONGEST_PAUSE_SECONDS else failures + 1
             await self._until_told(self._pause_seconds(failures))
 
-    def _begin(self, run: Run) -> Stream:
-        stream = Stream(run, self._tracer, participant=self._participant, unsent=self._unsent)
+    def _begin(self, address: Channel) -> Stream:
+        stream = Stream(address, self._tracer, participant=self._participant, unsent=self._unsent)
         self._streams.append(stream)
-        self._lives.add(stream.over)
-        stream.over.add_done_callback(self._lives.discard)
+        self._alive.add(stream)
+        stream.over.add_done_callback(lambda _: self._alive.discard(stream))
         return stream
 
     async def _until_closed(self, stream: Stream) -> None:

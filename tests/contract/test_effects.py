@@ -13,8 +13,8 @@ from mesh.clock import wall_clock_ms
 from mesh.effect_service import EffectService
 from mesh.effects import EffectKey, EffectState
 from mesh.errors import Rejected
+from mesh.rpc.served import Context
 from mesh.step import StepCall
-from mesh.typed_grpc import Context
 from protos.mesh.v1 import mesh_pb2 as pb
 from tests.contract.barrier_harness import BarrierHarness
 

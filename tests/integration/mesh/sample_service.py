@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from typing_extensions import override
 
 from mesh.errors import Conflict, Rejected
+from mesh.rpc.served import Context
 from mesh.step import StepCall, StepTypes
-from mesh.typed_grpc import Context
 from protos.inventory.v1 import inventory_pb2
 from protos.saga.v1 import saga_pb2, saga_pb2_grpc
 

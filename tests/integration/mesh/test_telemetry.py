@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from mesh.rpc.served import Context
 from mesh.server import Server
 from mesh.settings import ServiceSettings
 from mesh.telemetry import client_interceptors, tracing
-from mesh.typed_grpc import Context
 from protos.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 from protos.saga.v1 import saga_pb2, saga_pb2_grpc
 from tests.integration.mesh.sample_service import METADATA, Sagas, Step

@@ -113,7 +113,11 @@ class Running:
 
 
 async def serve(participant: Participant, port: int = 0) -> tuple[grpc.aio.Server, int]:
-    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 4 << 20)]
+    options = [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", 4 << 20),
+        ("grpc.http2.bdp_probe", 0),  # so that one that does not read is soon sent no more
+    ]
     server = grpc.aio.server(handlers=participant.handlers(), options=options)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

@@ -77,7 +77,7 @@ class StepStream:
         self.batches: list[pb.StepBatch] = []
         """All that have arrived."""
         self.cancelled = asyncio.Event()
-        """Some call is called off."""
+        """Some call is called off, or the stream is."""
 
     def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
         run = grpc.stream_stream_rpc_method_handler(self._run)
@@ -87,7 +87,11 @@ class StepStream:
         self.begun += 1
         if self.headers:
             await context.send_initial_metadata(())
-        await self.script(batches, context)
+        try:
+            await self.script(batches, context)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
 
     async def serve(self, batches: AsyncIterator[bytes], context: StreamContext) -> None:
         writing = asyncio.Lock()

@@ -100,6 +100,8 @@ async def test_a_late_answer_is_dropped_and_the_stream_goes_on(streamed: Running
     await until(streamed.participant.called)
     await streamed.ask(DO)  # so the stream is heard of, and not given up for the slow call
     assert codes([await slow]) == {"DEADLINE_EXCEEDED"}
+    await until(streamed.participant.stream.cancelled)
+    assert [*streamed.participant.stream.batches[-1].cancelled_call_ids] == [1]
     may_answer.set()
     assert codes(await ask_all(streamed.participants, many(3))) == {"OK"}
     assert streamed.participant.stream.begun == 1

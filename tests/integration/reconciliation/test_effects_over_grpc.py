@@ -17,9 +17,9 @@ from mesh.barrier.postgres_effects import PostgresEffects
 from mesh.barrier.tables import create_barrier
 from mesh.effect_service import MAX_KEYS
 from mesh.effects import EffectKey, EffectState
+from mesh.rpc.served import Context
 from mesh.server import Server
 from mesh.settings import ServiceSettings
-from mesh.typed_grpc import Context
 from protos.mesh.v1 import mesh_pb2 as pb
 from protos.mesh.v1 import mesh_pb2_grpc
 

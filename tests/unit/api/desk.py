@@ -29,7 +29,7 @@ from coordinator.definitions.lookup import DescriptorLookup
 from coordinator.engine.changes import ChangesElsewhere
 from coordinator.journal.base import JournalUnavailable
 from coordinator.reconciliation.reconciler import Books, Reconciler
-from mesh.typed_grpc import Context
+from mesh.rpc.served import Context
 from protos.saga.v1 import saga_pb2 as pb
 from tests.builders import definition
 from tests.unit.engine.world import Coordinator, World

@@ -16,7 +16,7 @@ from coordinator.api import start_sagas
 from coordinator.core.model import FailureKind, SagaState
 from coordinator.engine.ends import EndsElsewhere
 from mesh.errors import InvalidRequest, MeshError, Retry, to_status
-from mesh.typed_grpc import Context
+from mesh.rpc.served import Context
 from protos.saga.v1 import saga_pb2 as pb
 from tests.builders import definition
 from tests.unit.api.desk import Desk, caller, compiled, text

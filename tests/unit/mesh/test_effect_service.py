@@ -13,7 +13,7 @@ from mesh.barrier.rules import BarrierState
 from mesh.effect_service import MAX_KEYS, MAX_SIZE, EffectService
 from mesh.effects import Effect, EffectKey, EffectState
 from mesh.errors import InvalidRequest
-from mesh.typed_grpc import Context
+from mesh.rpc.served import Context
 from protos.mesh.v1 import mesh_pb2 as pb
 
 CALLER = cast("Context", None)

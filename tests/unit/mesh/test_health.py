@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2
 
 from mesh.errors import NotFound
 from mesh.health import LIVENESS, Health
-from mesh.typed_grpc import Context
+from mesh.rpc.served import Context
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

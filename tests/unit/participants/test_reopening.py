@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -13,40 +13,27 @@ from opentelemetry.trace import NoOpTracer
 
 from coordinator.participants.base import Answer, Attempt
 from coordinator.participants.streams import Streams
+from mesh.rpc.channel import Channel
+from mesh.rpc.headers import Ending
+from mesh.rpc.streaming import Listener
 from tests.integration.participants.participant import DO
 
 
 class Rpc:
-    """One stream, as grpc has it; it ends when a test says so."""
+    """One stream that a channel has made; it ends when a test says so."""
 
-    def __init__(self) -> None:
-        self.ended: asyncio.Future[grpc.StatusCode] = asyncio.get_running_loop().create_future()
-        self.cancelled = False
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.given_up = False
 
-    async def wait_for_connection(self) -> None:
-        if self.done():
-            raise self._error()
+    def write(self, _batch: bytes, sent: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(sent)
 
-    async def initial_metadata(self) -> None:
-        """It is accepted."""
+    def give_up(self) -> None:
+        self.given_up = True
 
-    async def write(self, _batch: bytes) -> None:
-        """It arrives."""
-
-    def done(self) -> bool:
-        return self.ended.done()
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        await self.ended
-        yield b""
-        raise self._error()
-
-    def _error(self) -> grpc.aio.AioRpcError:
-        none = grpc.aio.Metadata()
-        return grpc.aio.AioRpcError(self.ended.result(), none, none, "", "")
+    def end(self, code: grpc.StatusCode) -> None:
+        self._listener.ended(Ending(code))
 
 
 class Address:
@@ -57,15 +44,14 @@ class Address:
         self.streams: list[Rpc] = []
         self.opened: list[float] = []
 
-    def stream_stream(self, *_: object) -> Address:
-        return self
-
-    def __call__(self, _requests: None) -> Rpc:
-        rpc = Rpc()
+    def stream(self, _path: str, listener: Listener) -> Rpc:
+        rpc, loop = Rpc(listener), asyncio.get_running_loop()
         if self.refuses:
-            rpc.ended.set_result(self.refuses)
+            loop.call_soon(rpc.end, self.refuses)
+        else:
+            loop.call_soon(listener.accepted)
         self.streams.append(rpc)
-        self.opened.append(round(asyncio.get_running_loop().time(), 3))
+        self.opened.append(round(loop.time(), 3))
         return rpc
 
 
@@ -81,7 +67,7 @@ class Unsent:
 async def streams_to(*addresses: Address, chance: float = 0.0) -> AsyncIterator[Streams]:
     streams = Streams(
         "payment",
-        cast("list[grpc.aio.Channel]", addresses),
+        cast("list[Channel]", addresses),
         unsent=Unsent(),
         tracer=NoOpTracer(),
         chance=lambda: chance,
@@ -127,7 +113,7 @@ async def test_a_stream_that_has_lived_for_long_is_opened_again_at_once() -> Non
     async with streams_to(address) as streams:
         streams.offered()
         await asyncio.sleep(30)
-        address.streams[0].ended.set_result(grpc.StatusCode.UNAVAILABLE)
+        address.streams[0].end(grpc.StatusCode.UNAVAILABLE)
         await asyncio.sleep(0.001)
         assert address.opened == [0, 30]
 
@@ -162,7 +148,7 @@ async def test_a_stream_is_replaced_after_its_life(chance: float, life: float) -
         streams.offered()
         await asyncio.sleep(life + 1)
         assert address.opened == [0, life]
-        assert [rpc.cancelled for rpc in address.streams] == [True, False]
+        assert [rpc.given_up for rpc in address.streams] == [True, False]
 
 
 async def test_a_stream_that_is_replaced_awaits_what_is_in_flight() -> None:
@@ -174,10 +160,10 @@ async def test_a_stream_that_is_replaced_awaits_what_is_in_flight() -> None:
         assert stream is not None
         stream.call(DO, answers.append)
         await asyncio.sleep(3)
-        assert [rpc.cancelled for rpc in address.streams] == [False, False]
+        assert [rpc.given_up for rpc in address.streams] == [False, False]
         assert answers == []
         await asyncio.sleep(3)
-        assert [rpc.cancelled for rpc in address.streams] == [True, False]
+        assert [rpc.given_up for rpc in address.streams] == [True, False]
         assert len(answers) == 1
 
 
@@ -203,7 +189,7 @@ async def test_calls_take_the_addresses_in_turn_and_leave_out_one_that_is_away()
         assert first is third
         assert first is not second
         two.refuses = grpc.StatusCode.UNAVAILABLE
-        two.streams[0].ended.set_result(grpc.StatusCode.UNAVAILABLE)
+        two.streams[0].end(grpc.StatusCode.UNAVAILABLE)
         await asyncio.sleep(1)
         assert streams.open == 1
         assert streams.of(DO) is streams.of(DO)

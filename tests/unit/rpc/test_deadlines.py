@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from coordinator.participants.deadlines import Deadlines
+from mesh.rpc.deadlines import Deadlines
 
 
 class Watch:

@@ -54,6 +54,8 @@ class Deadlines:
         for key in list(takewhile(lambda key: due[key] <= now, due)):
             if due.pop(key, None) is not None:  # the one before may have had it discarded
                 self._expired(key)
+        if self._due.get(length_ms) is not due:
+            return  # all were forgotten meanwhile
         if due:
             self._set_timer(length_ms, next(iter(due.values())))
         else:

@@ -1,0 +1,229 @@
+"""One call that is made, with one message there and one back.
+
+What comes of it is told once: the bytes of the response, or how it ended otherwise. When the peer
+says that it has not looked at the call, because it leaves or has too many, the call is made again
+by another connection; that is no second attempt. Whatever else goes wrong leaves open whether it
+was served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
+import ngh2
+from typing_extensions import override
+
+from mesh.rpc.headers import STATUS, Ending, ending_of
+from mesh.rpc.link import Header, Link
+from mesh.rpc.messages import Inbound, Unreadable, framed
+
+if TYPE_CHECKING:
+    from mesh.rpc.channel import Channel
+
+Address: TypeAlias = tuple[str, int]
+Outcome: TypeAlias = bytes | Ending
+Ended: TypeAlias = Callable[[Outcome], object]
+
+LOST = Ending(grpc.StatusCode.UNAVAILABLE, "the connection was lost before the answer")
+_QUIET_SECONDS, _SIGN_SECONDS = 20.0, 5.0
+"""Not more often: servers in other languages hang up on clients that ask much."""
+_OK = (STATUS, b"0")
+_NO_MESSAGE = Ending(grpc.StatusCode.INTERNAL, "the answer has no message")
+_RESETS = {
+    ngh2.ErrorCode.REFUSED_STREAM: grpc.StatusCode.UNAVAILABLE,
+    ngh2.ErrorCode.CANCEL: grpc.StatusCode.CANCELLED,
+    ngh2.ErrorCode.ENHANCE_YOUR_CALM: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ngh2.ErrorCode.INADEQUATE_SECURITY: grpc.StatusCode.PERMISSION_DENIED,
+}
+"""https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors"""
+
+
+def reset_by_peer(error_code: int) -> Ending:
+    """How a call ends that the peer has reset."""
+    code = _RESETS.get(ngh2.ErrorCode(error_code), grpc.StatusCode.INTERNAL)
+    return Ending(code, f"the peer has reset the call with HTTP/2 error {error_code}")
+
+
+class Call:
+    """A call on its way, or waiting for a connection."""
+
+    __slots__ = (
+        "_channel",
+        "_ending",
+        "_inbound",
+        "_link",
+        "_message",
+        "_stream_id",
+        "body",
+        "ended",
+        "fields",
+        "key",
+        "length_ms",
+        "tries",
+    )
+
+    def __init__(
+        self,
+        channel: Channel,
+        fields: Sequence[Header],
+        request: bytes,
+        ended: Ended,
+        *,
+        key: int,
+        length_ms: int,
+    ) -> None:
+        """`key` and `length_ms` are those of its deadline."""
+        self.key = key
+        self.length_ms = length_ms
+        self.fields = fields
+        self.body = framed(request)
+        self.ended = ended
+        self.tries = 0
+        """How often it was given to a connection."""
+        self._channel = channel
+        self._link: Link | None = None
+        self._stream_id = 0
+        self._message: bytes | None = None
+        self._ending: Ending | None = None
+        self._inbound: Inbound | None = None
+
+    def begin(self, link: Link) -> None:
+        """Send it.
+
+        Raises:
+            ngh2.NGH2Error: this connection takes no further call.
+        """
+        stream_id = link.h2.send_request(self.fields)
+        link.h2.send_data(stream_id, self.body, end_stream=True)
+        link.streams[stream_id] = self
+        link.speak()
+        self._link, self._stream_id = link, stream_id
+        self.tries += 1
+
+    def fail(self, ending: Ending) -> None:
+        """It cannot be made."""
+        self._channel.conclude(self, ending)
+
+    def give_up(self) -> None:
+        """Tell the peer, if it has heard of it, that nobody waits any more."""
+        if self._link is not None:
+            self._link.streams.pop(self._stream_id, None)
+            self._link.give_up(self._stream_id, ngh2.ErrorCode.CANCEL)
+
+    # --- what comes by the stream ---------------------------------------------
+
+    def headers(self, fields: Sequence[Header], *, ended: bool) -> None:
+        """Header fields, and trailers."""
+        if (ended and _OK not in fields) or (not ended and (b":status", b"200") not in fields):
+            self._ending = ending_of(fields)
+
+    def data(self, data: bytes, *, ended: bool) -> None:
+        """A part of the response."""
+        if self._link is not None:
+            self._link.accept(self._stream_id, len(data))
+        if self._inbound is None:
+            self._inbound = Inbound(self._channel.limit)
+        try:
+            for message in self._inbound.feed(data):
+                self._message = message
+        except Unreadable as error:
+            self.give_up()
+            self._channel.conclude(self, error.ending)
+
+    def reset(self, error_code: int) -> None:
+        """The peer has given it up."""
+        if self._ending is None and self._message is None:
+            self._ending = reset_by_peer(error_code)
+
+    def closed(self, error_code: int) -> None:
+        """Nothing more comes."""
+        lost, self._link = self._link is not None and self._link.over, None
+        if error_code == ngh2.ErrorCode.REFUSED_STREAM and self._channel.again(self):
+            return
+        if self._ending is not None:
+            outcome: Outcome = self._ending
+        elif lost:
+            outcome = LOST
+        elif error_code:
+            outcome = reset_by_peer(error_code)
+        else:
+            outcome = _NO_MESSAGE if self._message is None else self._message
+        self._channel.conclude(self, outcome)
+
+
+class Calling(Link):
+    """A connection to one address.
+
+    A peer that says nothing for a while although calls wait for it is asked for a sign of life; one
+    that gives none is left, and its calls hear so.
+    """
+
+    def __init__(self, channel: Channel, address: Address) -> None:
+        super().__init__(ngh2.Role.CLIENT)
+        self.address = address
+        self.greeted: asyncio.Future[None] = self._loop.create_future()
+        """Done once the peer has said that it speaks HTTP/2."""
+        self._channel = channel
+        self._leaving_for_good = False
+        self._heard = False
+        self._watch = self._loop.call_later(_QUIET_SECONDS, self._look)
+        self._events[ngh2.SettingsReceived] = self._greeted
+
+    def leave(self) -> None:
+        """Begin no further call, and hang up when the last is over."""
+        self._channel.leave(self)
+        self._leaving_for_good = True
+        self._rest()
+
+    @override
+    def go_away(self, event: ngh2.GoAwayReceived) -> None:
+        self.leave()
+
+    @override
+    def lost(self) -> None:
+        self._watch.cancel()
+        self._channel.leave(self)
+        self._channel.spread()
+        if not self.greeted.done():
+            self.greeted.set_exception(ConnectionResetError(0, "the peer has hung up"))
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        super().data_received(data)
+
+    @override
+    def _tell(self, events: Sequence[ngh2.Event]) -> None:
+        super()._tell(events)
+        self._channel.spread()
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._leaving_for_good and not self.streams:
+            self._loop.call_soon(self.close)
+
+    def _greeted(self, _: ngh2.SettingsReceived) -> None:
+        if not self.greeted.done():
+            self.greeted.set_result(None)
+
+    def _look(self) -> None:
+        """Ask for a sign of life if nothing was heard since the last look, and calls wait."""
+        if self.streams and not self._heard:
+            self.h2.ping()
+            self.speak()
+            self._watch = self._loop.call_later(_SIGN_SECONDS, self._look_for_sign)
+            return
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self._heard = False
+        self._watch = self._loop.call_later(_QUIET_SECONDS, self._look)
+
+    def _look_for_sign(self) -> None:
+        if self._heard:
+            self._look_later()
+        else:
+            self.close()

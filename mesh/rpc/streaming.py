@@ -1,0 +1,122 @@
+"""One call that is made, with streams of messages there and back.
+
+Whoever makes it is called back: when it is accepted, for each message, and once when it is over.
+What it writes waits in libnghttp2 until the peer takes it, so it should not write more before the
+last is on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import grpc
+import ngh2
+
+from mesh.rpc.calling import LOST, reset_by_peer
+from mesh.rpc.headers import Ending, ending_of
+from mesh.rpc.link import Header, Link
+from mesh.rpc.messages import Inbound, Unreadable, framed
+
+if TYPE_CHECKING:
+    from mesh.rpc.channel import Channel
+
+_GIVEN_UP = Ending(grpc.StatusCode.CANCELLED, "given up")
+
+
+class Listener(Protocol):
+    """Whoever makes such a call; each method is called in the loop's turn."""
+
+    def accepted(self) -> None:
+        """The peer serves it."""
+
+    def heard(self, message: bytes) -> None:
+        """A message."""
+
+    def ended(self, ending: Ending) -> None:
+        """It is over; nothing comes after this."""
+
+
+class StreamCall:
+    """Such a call, on its way or waiting for a connection."""
+
+    def __init__(
+        self, channel: Channel, fields: Sequence[Header], listener: Listener, *, key: int
+    ) -> None:
+        self.key = key
+        self.tries = 0
+        """How often it was given to a connection."""
+        self._channel = channel
+        self._fields = fields
+        self._listener = listener
+        self._inbound = Inbound(channel.limit)
+        self._link: Link | None = None
+        self._stream_id = 0
+        self._ending: Ending | None = None
+        self._over = False
+
+    def begin(self, link: Link) -> None:
+        """Open it.
+
+        Raises:
+            ngh2.NGH2Error: this connection takes no further call.
+        """
+        stream_id = link.h2.send_request(self._fields)
+        link.streams[stream_id] = self
+        link.speak()
+        self._link, self._stream_id = link, stream_id
+        self.tries += 1
+
+    def write(self, message: bytes, sent: Callable[[], None]) -> None:
+        """Send a message; `sent` is called when it is on its way, and never if it cannot be."""
+        if self._link is not None and not self._over:
+            self._link.h2.send_data(self._stream_id, framed(message))
+            self._link.when_sent(self._stream_id, sent)
+
+    def give_up(self) -> None:
+        """Say and hear nothing any more; `ended` is not called."""
+        self._over = True
+        self._channel.forget(self)
+        if self._link is not None:
+            self._link.give_up(self._stream_id, ngh2.ErrorCode.CANCEL)
+
+    def fail(self, ending: Ending) -> None:
+        """It cannot be made, or goes no further."""
+        if not self._over:
+            self._over = True
+            self._listener.ended(ending)
+
+    # --- what comes by the stream ---------------------------------------------
+
+    def headers(self, fields: Sequence[Header], *, ended: bool) -> None:
+        """Header fields, and trailers."""
+        if ended or (b":status", b"200") not in fields:
+            self._ending = ending_of(fields)
+        elif not self._over:
+            self._listener.accepted()
+
+    def data(self, data: bytes, *, ended: bool) -> None:
+        """A part of the messages."""
+        if self._link is not None:
+            self._link.accept(self._stream_id, len(data))
+        try:
+            messages = self._inbound.feed(data)
+        except Unreadable as error:
+            self._ending = error.ending
+            self.fail(error.ending)
+            self.give_up()
+            return
+        for message in messages:
+            if not self._over:
+                self._listener.heard(message)
+
+    def reset(self, error_code: int) -> None:
+        """The peer has given it up."""
+        self._ending = self._ending or reset_by_peer(error_code)
+
+    def closed(self, error_code: int) -> None:
+        """Nothing more comes."""
+        lost = self._link is not None and self._link.over
+        if error_code == ngh2.ErrorCode.REFUSED_STREAM and self._channel.again(self):
+            return
+        self.fail(self._ending or (LOST if lost else reset_by_peer(error_code)))
