@@ -7,7 +7,8 @@ The package has an Alembic folder `migrations/` with `versions/` and an `env.py`
     from mesh.migrate import run_migrations
     run_migrations()
 
-Instances that start together queue on an advisory lock, so the second one finds the work done.
+Instances that start together queue on an advisory lock, so the second one finds the work done. One
+of an older release, which has no migration of the name that it finds, changes nothing and says so.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import threading
 import alembic.command
 from alembic import context
 from alembic.config import Config
-from sqlalchemy import NullPool, create_engine, text
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, NullPool, create_engine, text
 
+from mesh.errors import MeshError
 from mesh.postgres import driver_url, translated_errors
 from mesh.waiting import place_of, reach, until_there
 
@@ -28,11 +32,16 @@ _ALEMBIC = threading.Lock()
 _LOCK = text("SELECT pg_advisory_lock(hashtextextended(:name, 0))")
 
 
+class DatabaseIsNewer(MeshError):
+    """A newer release has migrated the database, and this one does not know what is in it."""
+
+
 async def migrate_when_there(dsn: str, package: str) -> None:
     """Wait for the database of `dsn` and upgrade it.
 
     Raises:
         DatabaseRefuses: it will never let us in.
+        DatabaseIsNewer: it belongs to a newer release.
     """
     await until_there(lambda: migrate(dsn, package), where=place_of(dsn))
 
@@ -43,6 +52,7 @@ async def migrate(dsn: str, package: str) -> None:
     Raises:
         Retry: `DATABASE_UNAVAILABLE`; it is away, or takes no writes.
         DatabaseRefuses: it will never let us in.
+        DatabaseIsNewer: it belongs to a newer release; nothing was changed.
     """
     await reach(dsn)
     await asyncio.to_thread(_upgrade, dsn, package)
@@ -53,11 +63,28 @@ def _upgrade(dsn: str, package: str) -> None:
     engine = create_engine(driver_url(dsn), poolclass=NullPool, connect_args={"connect_timeout": 5})
     with _ALEMBIC, translated_errors(), engine.connect() as connection:
         connection.execute(_LOCK, {"name": version_table})  # held until this session ends
-        connection.commit()
         config = Config()
         config.set_main_option("script_location", f"{package}:migrations")
         config.attributes.update(connection=connection, version_table=version_table)
+        _refuse_newer(connection, config, place_of(dsn))
+        connection.commit()
         alembic.command.upgrade(config, "head")
+
+
+def _refuse_newer(connection: Connection, config: Config, where: str) -> None:
+    """Alembic's own words for it would name neither the database nor a way out."""
+    version_table = config.attributes["version_table"]
+    opts = {"version_table": version_table}
+    found = MigrationContext.configure(connection, opts=opts).get_current_heads()
+    scripts = ScriptDirectory.from_config(config).walk_revisions()
+    known = [script.revision for script in scripts][::-1]
+    if unknown := sorted({*found} - {*known}):
+        revision, ours = ", ".join(unknown), ", ".join(known)
+        raise DatabaseIsNewer(
+            "DATABASE_IS_NEWER",
+            f"{where} belongs to a newer release: its {version_table} is {revision}, and this"
+            f" release knows {ours}; start that release, or restore a backup from before it",
+        )
 
 
 def run_migrations() -> None:

@@ -68,6 +68,7 @@ class PostgresJournal:
         Raises:
             JournalUnavailable: PostgreSQL is away, or takes no writes; it may be opened again.
             DatabaseRefuses: it will never let us in; says why.
+            DatabaseIsNewer: a newer release has migrated it.
         """
         try:
             await migrate(self._dsn, _PACKAGE)

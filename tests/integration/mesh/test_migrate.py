@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 from mesh.errors import Retry
-from mesh.migrate import migrate
+from mesh.migrate import DatabaseIsNewer, migrate
 from mesh.postgres import create_engine
 
 ENV = "from mesh.migrate import run_migrations\nrun_migrations()\n"
@@ -120,6 +120,24 @@ async def test_a_migration_that_fails_leaves_the_version_before_it(
     assert await version(postgres_dsn) == "0001"
     (versions / "second.py").write_text(SECOND)
     await migrate(postgres_dsn, "parcel_svc")
+    assert await version(postgres_dsn) == "0002"
+
+
+async def test_an_older_release_says_that_the_database_is_a_newer_one_s_and_leaves_it_alone(
+    versions: Path, postgres_dsn: str
+) -> None:
+    (versions / "second.py").write_text(SECOND)
+    await migrate(postgres_dsn, "parcel_svc")
+    (versions / "second.py").unlink()
+
+    with pytest.raises(DatabaseIsNewer) as newer:
+        await migrate(postgres_dsn, "parcel_svc")
+
+    words = str(newer.value)
+    assert "newer release" in words
+    assert "parcel_svc_version is 0002" in words
+    assert "knows 0001" in words
+    assert await columns(postgres_dsn, "parcel") == ["parcel_id", "weight"]
     assert await version(postgres_dsn) == "0002"
 
 
