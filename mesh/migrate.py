@@ -21,14 +21,15 @@ from alembic import context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from mesh.errors import MeshError
 from mesh.postgres import driver_url, translated_errors
-from mesh.waiting import place_of, reach, until_there
+from mesh.waiting import DatabaseRefuses, place_of, reach, until_there
 
 _ALEMBIC = threading.Lock()
 """Alembic keeps what it is doing in a module: two upgrades in one process would mix."""
+_SESSION = text("SELECT pg_backend_pid()")
 _LOCK = text("SELECT pg_advisory_lock(hashtextextended(:name, 0))")
 
 
@@ -62,6 +63,7 @@ def _upgrade(dsn: str, package: str) -> None:
     version_table = f"{package.replace('.', '_')}_version"
     engine = create_engine(driver_url(dsn), poolclass=NullPool, connect_args={"connect_timeout": 5})
     with _ALEMBIC, translated_errors(), engine.connect() as connection:
+        _refuse_shared_sessions(connection, engine, place_of(dsn))
         connection.execute(_LOCK, {"name": version_table})  # held until this session ends
         config = Config()
         config.set_main_option("script_location", f"{package}:migrations")
@@ -69,6 +71,21 @@ def _upgrade(dsn: str, package: str) -> None:
         _refuse_newer(connection, config, place_of(dsn))
         connection.commit()
         alembic.command.upgrade(config, "head")
+
+
+def _refuse_shared_sessions(connection: Connection, engine: Engine, where: str) -> None:
+    """A pooler that has a session for each transaction gives that of one client to the next."""
+    mine = connection.execute(_SESSION).scalar_one()
+    connection.rollback()
+    with engine.connect() as other:
+        shared = other.execute(_SESSION).scalar_one() == mine
+    if shared:
+        raise DatabaseRefuses(
+            "SESSIONS_SHARED",
+            f"{where} is behind a pooler that gives sessions to a client for one transaction; what"
+            " is prepared and set on them must stay: have it pool sessions (pgbouncer: pool_mode ="
+            " session), or connect to PostgreSQL itself",
+        )
 
 
 def _refuse_newer(connection: Connection, config: Config, where: str) -> None:
