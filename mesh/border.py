@@ -88,14 +88,26 @@ class Border:
     def _stream(self, answer: Behaviour, read: Read, method: str) -> Behaviour:
         async def stream(received: Any, context: Context) -> None:  # noqa: ANN401
             async with _Crossing(self._tracer, method, context):
-                responses: AsyncGenerator[Any, None] | Awaitable[None]
-                responses = answer(read(received), context)
-                if isinstance(responses, AsyncGenerator):
-                    await self._send(responses, context)
-                else:
-                    await responses  # it writes by itself, and is left to finish
+                await self._respond(answer(read(received), context), context)
 
         return stream
+
+    async def _respond(
+        self, responses: AsyncGenerator[Any, None] | Awaitable[None], context: Context
+    ) -> None:
+        """Give a client all its responses.
+
+        Raises:
+            CancelledError: it left meanwhile. grpc fails the write, and cancels the call, but a
+                moment later.
+        """
+        try:
+            if isinstance(responses, AsyncGenerator):
+                await self._send(responses, context)
+            else:
+                await responses  # it writes by itself, and is left to finish
+        except grpc.aio.InternalError as failed:
+            raise asyncio.CancelledError from failed
 
     async def _send(self, responses: AsyncGenerator[Any, None], context: Context) -> None:
         """A drain ends the wait for a response, never a write: grpc cannot end a call in one."""

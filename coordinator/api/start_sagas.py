@@ -30,7 +30,6 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
-import grpc.aio
 from google.rpc import status_pb2
 from opentelemetry import trace
 
@@ -160,8 +159,6 @@ class _Stream:
                 await self._news.wait()
                 self._news.clear()
                 await self._tell()
-        except grpc.aio.InternalError:
-            return  # grpc could not write: the client has gone
         finally:
             self._over = True
             self._reading.cancel()
