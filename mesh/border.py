@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import structlog
@@ -38,6 +38,8 @@ Parse = Callable[[bytes], Message]
 Read = Callable[[Any], Any]
 """Makes what a handler is given of what grpc has received."""
 
+_Task: TypeAlias = asyncio.Task[Any]
+
 _KINDS = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -48,6 +50,7 @@ _KINDS = {
 _BOUND = (("saga_id", SAGA_ID), ("step", SAGA_STEP))
 """What the log says of a call to a step, and in which metadata it comes."""
 _DETAILS = "grpc-status-details-bin"
+_CLEAR_SECONDS = 5.0
 _ABOUT_THE_SERVER = "/grpc."
 """Health and reflection, which are answered to the end."""
 _log = structlog.stdlib.get_logger()
@@ -58,6 +61,7 @@ class Border:
 
     def __init__(self, tracer_provider: trace.TracerProvider) -> None:
         self._tracer = tracer_provider.get_tracer(TRACER)
+        self._calls: set[_Task] = set()
         self._waits: set[asyncio.Timeout] = set()
         self._draining = False
 
@@ -66,6 +70,14 @@ class Border:
         self._draining = True
         for wait in self._waits:
             wait.reschedule(0)
+
+    async def clear(self) -> None:
+        """Wait until calls that were cut off have ended, but not for ever.
+
+        grpc says that it has stopped when nobody waits for them any more.
+        """
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=_CLEAR_SECONDS)
 
     def wrap(self, method: str, handler: MethodHandler) -> MethodHandler:
         """The handler as it is to be served; `method` is /package.Service/Method."""
@@ -77,7 +89,7 @@ class Border:
 
     def _unary(self, answer: Behaviour, read: Read, method: str) -> Behaviour:
         async def unary(received: Any, context: Context) -> Message:  # noqa: ANN401
-            async with _Crossing(self._tracer, method, context):
+            async with _Crossing(self._tracer, self._calls, method, context):
                 if self._draining and not method.startswith(_ABOUT_THE_SERVER):
                     raise drained()
                 response: Message = await answer(read(received), context)
@@ -87,7 +99,7 @@ class Border:
 
     def _stream(self, answer: Behaviour, read: Read, method: str) -> Behaviour:
         async def stream(received: Any, context: Context) -> None:  # noqa: ANN401
-            async with _Crossing(self._tracer, method, context):
+            async with _Crossing(self._tracer, self._calls, method, context):
                 await self._respond(answer(read(received), context), context)
 
         return stream
@@ -141,14 +153,21 @@ class _Crossing:
     its own: what is set for the logs ends with it.
     """
 
-    __slots__ = ("_context", "_method", "_span", "_tracer")
+    __slots__ = ("_calls", "_context", "_method", "_span", "_task", "_tracer")
 
-    def __init__(self, tracer: trace.Tracer, method: str, context: Context) -> None:
+    def __init__(
+        self, tracer: trace.Tracer, calls: set[_Task], method: str, context: Context
+    ) -> None:
         self._tracer = tracer
+        self._calls = calls
         self._method = method
         self._context = context
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - grpc has one for each call
+        self._task = task
 
     async def __aenter__(self) -> None:
+        self._calls.add(self._task)
         metadata = dict(self._context.invocation_metadata() or ())
         _bind_saga(metadata)
         self._span = start_server_span(self._tracer, self._method, metadata)
@@ -158,6 +177,7 @@ class _Crossing:
             await self._answer(error)
         finally:
             self._span.end()
+            self._calls.discard(self._task)
 
     async def _answer(self, error: BaseException | None) -> None:
         """Answer what was raised; what is cancelled or aborted by hand goes on as it is."""
