@@ -29,13 +29,12 @@ from coordinator.journal.base import (
     Parking,
     Standing,
     StoredSaga,
-    Verb,
-    VerbOutcome,
 )
 from coordinator.journal.database import create_engine
 from coordinator.journal.definition_store import StoredDefinition
 from coordinator.journal.group_commit import GroupCommit
 from coordinator.journal.purge import purge
+from coordinator.journal.verbs import Verb, VerbOutcome
 from mesh.errors import Retry
 from mesh.migrate import migrate
 from mesh.pace import LONGEST

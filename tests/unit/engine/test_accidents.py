@@ -21,9 +21,8 @@ from coordinator.journal.base import (
     RevisionConflict,
     UnreadableHistory,
     Unwritable,
-    VerbKind,
-    VerbState,
 )
+from coordinator.journal.verbs import VerbKind, VerbState
 from coordinator.participants.base import Done
 from tests.builders import definition
 from tests.unit.engine.test_engine import now, settle, stuck

@@ -15,9 +15,8 @@ from coordinator.journal.base import (
     JournalUnavailable,
     RevisionConflict,
     Unwritable,
-    VerbKind,
-    VerbState,
 )
+from coordinator.journal.verbs import VerbKind, VerbState
 from coordinator.participants.base import Done
 from tests.builders import definition
 from tests.unit.engine.world import EPOCH_MS, Coordinator, World, failed

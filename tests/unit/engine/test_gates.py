@@ -12,7 +12,7 @@ from coordinator.core.model import FailureKind, SagaState
 from coordinator.engine.engine import EngineSettings
 from coordinator.engine.gate import FIRST_WINDOW
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.journal.base import VerbKind
+from coordinator.journal.verbs import VerbKind
 from coordinator.participants.base import Done
 from coordinator.participants.memory import Sent
 from tests.builders import definition

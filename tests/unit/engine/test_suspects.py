@@ -14,15 +14,9 @@ from coordinator.core.model import Definition, SagaState
 from coordinator.engine import takeover
 from coordinator.engine.gate import FIRST_WINDOW
 from coordinator.journal import memory_store
-from coordinator.journal.base import (
-    Claimed,
-    ClaimUnknown,
-    JournalUnavailable,
-    Lease,
-    VerbKind,
-    VerbState,
-)
+from coordinator.journal.base import Claimed, ClaimUnknown, JournalUnavailable, Lease
 from coordinator.journal.memory import MemoryJournal
+from coordinator.journal.verbs import VerbKind, VerbState
 from coordinator.participants.base import Done
 from coordinator.participants.memory import Sent
 from tests.builders import definition

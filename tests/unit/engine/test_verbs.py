@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from coordinator.core.model import SagaState
-from coordinator.journal.base import VerbKind, VerbState
+from coordinator.journal.verbs import VerbKind, VerbState
 from coordinator.participants.base import Done
 from tests.unit.engine.test_engine import settle, stuck
 from tests.unit.engine.test_halts import MISCONFIGURED, patient

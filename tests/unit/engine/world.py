@@ -16,8 +16,8 @@ from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.errors import Excess
 from coordinator.engine.ownership import OwnershipSettings
 from coordinator.engine.ports import NewSaga, Ports
-from coordinator.journal.base import Verb, VerbKind, VerbOutcome, VerbState
 from coordinator.journal.memory import MemoryJournal, MemoryStore
+from coordinator.journal.verbs import Verb, VerbKind, VerbOutcome, VerbState
 from coordinator.participants.base import Done, Failed
 from coordinator.participants.memory import MemoryParticipants, Sent
 from tests.builders import definition
