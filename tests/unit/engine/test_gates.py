@@ -16,8 +16,7 @@ from coordinator.journal.verbs import VerbKind
 from coordinator.participants.base import Done
 from coordinator.participants.memory import Sent
 from tests.builders import definition
-from tests.unit.engine.test_engine import now, settle
-from tests.unit.engine.world import EPOCH_MS, Coordinator, World, failed
+from tests.unit.engine.world import EPOCH_MS, Coordinator, World, failed, now, settle
 
 PARTICIPANT = "test"
 LIMIT = EngineSettings(ownership=OwnershipSettings(instance_id="any")).max_calls

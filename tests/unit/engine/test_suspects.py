@@ -20,8 +20,7 @@ from coordinator.journal.verbs import VerbKind, VerbState
 from coordinator.participants.base import Done
 from coordinator.participants.memory import Sent
 from tests.builders import definition
-from tests.unit.engine.test_engine import settle
-from tests.unit.engine.world import Coordinator, World, failed
+from tests.unit.engine.world import Coordinator, World, failed, settle
 
 SAGAS = [f"saga-{number:02}" for number in range(1, 31)]
 GUILTY = "saga-07"

@@ -15,8 +15,7 @@ from coordinator.journal.base import Claimed, Lease, UnreadableHistory
 from coordinator.journal.verbs import VerbKind, VerbState
 from tests.builders import definition
 from tests.unit.engine.test_accidents import failing
-from tests.unit.engine.test_engine import settle
-from tests.unit.engine.world import Coordinator, World
+from tests.unit.engine.world import Coordinator, World, settle
 
 GONE = DefinitionUnavailable("is not stored")
 
