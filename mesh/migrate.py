@@ -17,6 +17,7 @@ import asyncio
 import threading
 
 import alembic.command
+import structlog
 from alembic import context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -30,6 +31,7 @@ from mesh.waiting import DatabaseRefuses, place_of, reach, until_there
 _ALEMBIC = threading.Lock()
 """Alembic keeps what it is doing in a module: two upgrades in one process would mix."""
 _SESSION = text("SELECT pg_backend_pid()")
+_log = structlog.stdlib.get_logger()
 _LOCK = text("SELECT pg_advisory_lock(hashtextextended(:name, 0))")
 
 
@@ -68,9 +70,14 @@ def _upgrade(dsn: str, package: str) -> None:
         config = Config()
         config.set_main_option("script_location", f"{package}:migrations")
         config.attributes.update(connection=connection, version_table=version_table)
-        _refuse_newer(connection, config, place_of(dsn))
+        scripts = ScriptDirectory.from_config(config)
+        opts = {"version_table": version_table}
+        found = MigrationContext.configure(connection, opts=opts).get_current_revision()
+        _refuse_newer(found, scripts, place_of(dsn))
         connection.commit()
         alembic.command.upgrade(config, "head")
+    if found != (newest := scripts.get_current_head()):
+        _log.info("database.migrated", table=version_table, before=found, revision=newest)
 
 
 def _refuse_shared_sessions(connection: Connection, engine: Engine, where: str) -> None:
@@ -88,19 +95,14 @@ def _refuse_shared_sessions(connection: Connection, engine: Engine, where: str) 
         )
 
 
-def _refuse_newer(connection: Connection, config: Config, where: str) -> None:
+def _refuse_newer(found: str | None, scripts: ScriptDirectory, where: str) -> None:
     """Alembic's own words for it would name neither the database nor a way out."""
-    version_table = config.attributes["version_table"]
-    opts = {"version_table": version_table}
-    found = MigrationContext.configure(connection, opts=opts).get_current_heads()
-    scripts = ScriptDirectory.from_config(config).walk_revisions()
-    known = [script.revision for script in scripts][::-1]
-    if unknown := sorted({*found} - {*known}):
-        revision, ours = ", ".join(unknown), ", ".join(known)
+    known = [script.revision for script in scripts.walk_revisions()][::-1]
+    if found is not None and found not in known:
         raise DatabaseIsNewer(
             "DATABASE_IS_NEWER",
-            f"{where} belongs to a newer release: its {version_table} is {revision}, and this"
-            f" release knows {ours}; start that release, or restore a backup from before it",
+            f"{where} belongs to a newer release: it is at revision {found}, and this release"
+            f" knows {', '.join(known)}; start that release, or restore a backup from before it",
         )
 
 

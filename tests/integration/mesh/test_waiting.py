@@ -177,7 +177,7 @@ async def test_a_service_ends_at_once_when_a_newer_release_has_migrated_its_data
     async with service(name, log, POSTGRES_DSN=postgres_dsn) as process, asyncio.timeout(60):
         assert await process.wait() == 1
     words = await said(log, "service.failed")
-    assert f"belongs to a newer release: its {table} is next" in str(words["why"])
+    assert "belongs to a newer release: it is at revision next" in str(words["why"])
 
 
 async def test_stock_is_served_without_its_database_and_is_not_ready(tmp_path: Path) -> None:
