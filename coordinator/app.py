@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ async def _journal(settings: Settings) -> AsyncIterator[PostgresJournal]:
 
 
 async def _serve(settings: Settings, links: _Links) -> None:
-    clock, metrics = LoopClock(asyncio.get_running_loop()), Metrics()
+    clock, metrics = LoopClock(asyncio.get_running_loop(), time.monotonic), Metrics()
     registry = Registry(links.journal, links.contracts)
     definitions = _Compiled(registry)
     engine = _engine(settings, links, definitions, clock, metrics)

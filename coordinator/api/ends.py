@@ -14,11 +14,6 @@ from coordinator.core.saga import Saga
 _End: TypeAlias = "Saga | SagaState | None"
 
 
-def has_ended(state: SagaState) -> bool:
-    """Whether nothing happens any more by itself."""
-    return state.final or state is SagaState.STUCK
-
-
 class Ends:
     """Waits for the ends of sagas, for one caller each."""
 
@@ -40,7 +35,7 @@ class Ends:
         Raises:
             JournalUnavailable: it had to be read, and the journal is away.
         """
-        if has_ended(loaded.saga.state) or self._draining:
+        if loaded.saga.state.ended or self._draining:
             return loaded
         end = await self._end(loaded.saga.saga_id, seconds)
         if isinstance(end, Saga):

@@ -35,7 +35,6 @@ from opentelemetry import trace
 
 from coordinator.api import validate
 from coordinator.api.convert import SAGA_STATES
-from coordinator.api.ends import has_ended
 from coordinator.api.ports import Sagas
 from coordinator.api.refusals import in_words
 from coordinator.api.start import Starts
@@ -219,7 +218,7 @@ class _Stream:
         else:
             state = outcome.saga.state
             self._report(_Report(saga_id, SAGA_STATES[state], places=places))
-            going_on = not has_ended(state)
+            going_on = not state.ended
         if wait and going_on:
             self._await_end(next(self._numbers), saga_id)
         elif wait:

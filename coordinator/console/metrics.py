@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from coordinator.console.tally import Tally
 from coordinator.core.model import Direction, FailureKind, SagaState
 from coordinator.engine.errors import Excess
 
@@ -16,16 +17,22 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._attempts = Counter(
+        self._attempts = Tally(
             "saga_attempts",
             "Answers of participants, by direction and outcome.",
             ("direction", "outcome"),
+            series={
+                (direction, outcome): (direction.value, outcome)
+                for direction in Direction
+                for outcome in ("DONE", *(kind.value for kind in FailureKind))
+            },
             registry=self.registry,
         )
-        self._ended = Counter(
+        self._ended = Tally(
             "saga_ended",
             "Sagas that reached a final state or STUCK, by state.",
             ("state",),
+            series={state: (state.value,) for state in SagaState if state.ended},
             registry=self.registry,
         )
         self._shed = Counter(
@@ -55,28 +62,17 @@ class Metrics:
             registry=self.registry,
         )
 
-        # What is counted often is looked up once. All begin at zero: an alert on an increase would
-        # miss the first of its kind otherwise.
+        # All begin at zero: an alert on an increase would miss the first of its kind otherwise.
         for excess in Excess:
             self._shed.labels(excess.value)
-        self._count_end = {
-            state: self._ended.labels(state.value).inc
-            for state in SagaState
-            if state.final or state is SagaState.STUCK
-        }
-        self._count_attempt = {
-            (direction, outcome): self._attempts.labels(direction.value, outcome).inc
-            for direction in Direction
-            for outcome in ("DONE", *(kind.value for kind in FailureKind))
-        }
 
     def attempt(self, direction: Direction, outcome: str) -> None:
         """One answer: DONE, or the kind of failure."""
-        self._count_attempt[direction, outcome]()
+        self._attempts.counts[direction, outcome] += 1
 
     def ended(self, state: SagaState) -> None:
         """One saga reached a final state, or STUCK."""
-        self._count_end[state]()
+        self._ended.counts[state] += 1
 
     def shed(self, excess: Excess) -> None:
         """One saga was refused at the door."""

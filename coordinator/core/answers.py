@@ -9,9 +9,11 @@ from msgspec.structs import replace
 from coordinator.core import retry
 from coordinator.core.events import AttemptFailed, StepCompensated, StepDone, StepRejected
 from coordinator.core.model import Direction, FailureKind, SagaState, StepState
-from coordinator.core.saga import Saga, StepProgress, progress_of, step_of, with_progress
+from coordinator.core.saga import Saga, StepProgress, place_of, step_of, with_progress
 from coordinator.core.transitions import StaleAnswer, StepTrigger, next_step_state
 from coordinator.core.words import abort, halt
+
+_DO, _STUCK = Direction.DO, SagaState.STUCK
 
 Answered: TypeAlias = StepDone | StepRejected | AttemptFailed | StepCompensated
 
@@ -22,34 +24,38 @@ def apply_answer(saga: Saga, event: Answered) -> Saga:
     Raises:
         StaleAnswer: it belongs to an attempt that is not the one waited for.
     """
+    place = place_of(saga, event.step)
+    progress = saga.steps[place]
     match event:
         case StepDone():
-            progress = _awaited(saga, event, Direction.DO)
-            return with_progress(saga, event.step, _done(progress, event))
+            _check_awaited(saga, progress, event, _DO)
+            return with_progress(saga, place, _done(progress, event))
         case StepCompensated():
-            progress = _awaited(saga, event, Direction.COMPENSATE)
-            return with_progress(saga, event.step, _compensated(progress))
+            _check_awaited(saga, progress, event, Direction.COMPENSATE)
+            return with_progress(saga, place, _compensated(progress))
         case StepRejected():
-            progress = _awaited(saga, event, Direction.DO)
-            saga = with_progress(saga, event.step, _rejected(progress, event))
-            return abort(saga, event.failure)
+            _check_awaited(saga, progress, event, Direction.DO)
+            rejected = with_progress(saga, place, _rejected(progress, event))
+            return abort(rejected, event.failure)
         case AttemptFailed():
-            progress = _awaited(saga, event, event.direction)
-            return _apply_failure(saga, _failed(progress, event), event)
+            _check_awaited(saga, progress, event, event.direction)
+            failed = _failed(progress, event)
+            return _apply_failure(with_progress(saga, place, failed), failed, event)
         case _:
             assert_never(event)
 
 
-def _awaited(saga: Saga, event: Answered, direction: Direction) -> StepProgress:
-    progress = progress_of(saga, event.step)
-    if saga.state is SagaState.STUCK:
+def _check_awaited(
+    saga: Saga, progress: StepProgress, event: Answered, direction: Direction
+) -> None:
+    if saga.state is _STUCK:
         raise StaleAnswer(f"an answer to {event.step!r} of a saga that is STUCK")
-    if event.attempt == 0 and progress.state is StepState.PENDING:
-        return progress  # refused by the coordinator itself, before anything was sent
     call = progress.call
-    if call is None or call.direction is not direction or call.attempt != event.attempt:
-        raise StaleAnswer(f"{direction.value} {event.step!r} attempt {event.attempt}")
-    return progress
+    if call is not None and call.attempt == event.attempt and call.direction is direction:
+        return
+    if event.attempt == 0 and progress.state is StepState.PENDING:
+        return  # refused by the coordinator itself, before anything was sent
+    raise StaleAnswer(f"{direction.value} {event.step!r} attempt {event.attempt}")
 
 
 def _done(progress: StepProgress, event: StepDone) -> StepProgress:
@@ -99,7 +105,6 @@ def _is_hopeless(event: AttemptFailed) -> bool:
 
 
 def _apply_failure(saga: Saga, failed: StepProgress, event: AttemptFailed) -> Saga:
-    saga = with_progress(saga, event.step, failed)
     undoing = event.direction is Direction.COMPENSATE
     if saga.failure is not None and not undoing:
         return saga  # the Do was awaited after the abort, and will be compensated

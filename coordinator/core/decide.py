@@ -13,7 +13,6 @@ happened: it is undone before anything earlier is touched, and not while its own
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import assert_never
 
 from msgspec import Struct
 
@@ -31,6 +30,10 @@ from coordinator.core.model import (
     StepState,
 )
 from coordinator.core.saga import Saga, next_to_do, next_to_undo
+
+# Looked up once: on Python 3.11 that takes as long as anything else here does.
+_RUNNING, _COMPENSATING = SagaState.RUNNING, SagaState.COMPENSATING
+_DOING, _DO = StepState.DOING, Direction.DO
 
 
 class Decision(Struct, frozen=True, gc=False):
@@ -121,15 +124,11 @@ def _not_buildable(saga: Saga, time_ms: int, message: str) -> StepRejected:
 
 
 def _next_calls(saga: Saga, due_ms: int) -> tuple[Call, ...]:
-    match saga.state:
-        case SagaState.RUNNING:
-            return _forward(saga, due_ms)
-        case SagaState.COMPENSATING:
-            return _backward(saga, due_ms)
-        case SagaState.STUCK | SagaState.COMPLETED | SagaState.COMPENSATED | SagaState.ABANDONED:
-            return ()
-        case _:
-            assert_never(saga.state)
+    if saga.state is _RUNNING:
+        return _forward(saga, due_ms)
+    if saga.state is _COMPENSATING:
+        return _backward(saga, due_ms)
+    return ()  # it has ended, or waits for its operator
 
 
 def _forward(saga: Saga, due_ms: int) -> tuple[Call, ...]:
@@ -137,21 +136,18 @@ def _forward(saga: Saga, due_ms: int) -> tuple[Call, ...]:
     step, progress = saga.definition.steps[place], saga.steps[place]
     if progress.call is not None:
         return ()
-    if progress.state is StepState.DOING:
+    if progress.state is _DOING:
         request = progress.request
     else:
         request = step.build(saga.input_bytes, _responses(saga))
     attempt = progress.attempt + 1
-    call = Call(
-        step=step.name, direction=Direction.DO, attempt=attempt, request=request, due_ms=due_ms
-    )
-    return (call,)
+    return (Call(step=step.name, direction=_DO, attempt=attempt, request=request, due_ms=due_ms),)
 
 
 def _responses(saga: Saga) -> dict[str, bytes]:
     return {
-        step.name: progress.response
-        for step, progress in zip(saga.definition.steps, saga.steps, strict=True)
+        name: progress.response
+        for name, progress in zip(saga.definition.places, saga.steps, strict=True)
         if progress.response is not None
     }
 

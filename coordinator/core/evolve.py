@@ -34,7 +34,7 @@ from coordinator.core.saga import (
     StepProgress,
     next_to_do,
     next_to_undo,
-    progress_of,
+    place_of,
     with_progress,
 )
 from coordinator.core.transitions import (
@@ -46,6 +46,7 @@ from coordinator.core.transitions import (
 )
 from coordinator.core.words import apply_word
 
+_RUNNING, _DO = SagaState.RUNNING, Direction.DO
 _DECIDED = {
     Direction.DO: StepTrigger.DO_DECIDED,
     Direction.COMPENSATE: StepTrigger.COMPENSATE_DECIDED,
@@ -114,12 +115,12 @@ def apply(saga: Saga, event: Event) -> Saga:
 def record(saga: Saga, commands: Iterable[Call]) -> Saga:
     """Return the saga with these commands outstanding."""
     for call in commands:
-        saga = with_progress(saga, call.step, _outstanding(saga, call))
+        place = place_of(saga, call.step)
+        saga = with_progress(saga, place, _outstanding(saga, saga.steps[place], call))
     return saga
 
 
-def _outstanding(saga: Saga, call: Call) -> StepProgress:
-    progress = progress_of(saga, call.step)
+def _outstanding(saga: Saga, progress: StepProgress, call: Call) -> StepProgress:
     state = next_step_state(progress.state, _DECIDED[call.direction])
     fresh = state is not progress.state  # a direction begins, and its budget with it
     return replace(
@@ -127,7 +128,7 @@ def _outstanding(saga: Saga, call: Call) -> StepProgress:
         state=state,
         call=call,
         attempt=call.attempt,
-        request=call.request if call.direction is Direction.DO else progress.request,
+        request=call.request if call.direction is _DO else progress.request,
         since_ms=saga.updated_ms if fresh else progress.since_ms,
         spent=0 if fresh else progress.spent,
         hopeless=0 if fresh else progress.hopeless,
@@ -135,8 +136,9 @@ def _outstanding(saga: Saga, call: Call) -> StepProgress:
 
 
 def _settle(saga: Saga) -> Saga:
-    if saga.state is SagaState.RUNNING and next_to_do(saga) == len(saga.steps):
-        return replace(saga, state=next_saga_state(saga.state, SagaTrigger.ALL_DONE))
-    if saga.state is SagaState.COMPENSATING and next_to_undo(saga) < 0:
+    if saga.state is _RUNNING:
+        if next_to_do(saga) == len(saga.steps):
+            return replace(saga, state=next_saga_state(saga.state, SagaTrigger.ALL_DONE))
+    elif saga.state is SagaState.COMPENSATING and next_to_undo(saga) < 0:
         return replace(saga, state=next_saga_state(saga.state, SagaTrigger.ALL_UNDONE))
     return saga

@@ -35,8 +35,14 @@ class SagaState(Symbol):
         """Whether nothing can happen to the saga any more."""
         return self in _FINAL
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing happens to the saga any more by itself."""
+        return self in _ENDED
+
 
 _FINAL = frozenset({SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.ABANDONED})
+_ENDED = _FINAL | {SagaState.STUCK}
 
 
 class StepState(Symbol):

@@ -11,6 +11,8 @@ from coordinator.core.commands import Call
 from coordinator.core.model import Definition, Failure, SagaState, Step, StepState
 from coordinator.core.transitions import MAY_HAVE_HAPPENED, IllegalEvent
 
+_DONE = StepState.DONE
+
 
 class StepProgress(Struct, frozen=True, kw_only=True, gc=False):
     """Progress of one step of one saga."""
@@ -67,13 +69,25 @@ class Saga(Struct, frozen=True, kw_only=True, gc=False):
     """W3C trace context that every span of the saga belongs to; empty when it is not traced."""
 
 
+def place_of(saga: Saga, step: str) -> int:
+    """Where a step is in the saga's definition, by name.
+
+    Raises:
+        IllegalEvent: the definition has no such step.
+    """
+    try:
+        return saga.definition.places[step]
+    except KeyError:
+        raise IllegalEvent(f"a step {step!r} that the definition does not have") from None
+
+
 def progress_of(saga: Saga, step: str) -> StepProgress:
     """Progress of a step by name.
 
     Raises:
         IllegalEvent: the definition has no such step.
     """
-    return saga.steps[_place(saga, step)]
+    return saga.steps[place_of(saga, step)]
 
 
 def step_of(saga: Saga, step: str) -> Step:
@@ -82,23 +96,24 @@ def step_of(saga: Saga, step: str) -> Step:
     Raises:
         IllegalEvent: the definition has no such step.
     """
-    return saga.definition.steps[_place(saga, step)]
+    return saga.definition.steps[place_of(saga, step)]
 
 
-def with_progress(saga: Saga, step: str, progress: StepProgress) -> Saga:
-    """The saga with another progress of one step."""
+def with_progress(saga: Saga, place: int, progress: StepProgress) -> Saga:
+    """The saga with another progress of the step at a place."""
     steps = list(saga.steps)
-    steps[_place(saga, step)] = progress
+    steps[place] = progress
     return replace(saga, steps=tuple(steps))
 
 
 def next_to_do(saga: Saga) -> int:
     """Place of the first step that is not DONE; the number of steps when all are."""
-    done = StepState.DONE
-    for place, progress in enumerate(saga.steps):
-        if progress.state is not done:
-            return place
-    return len(saga.steps)
+    place = 0
+    for progress in saga.steps:
+        if progress.state is not _DONE:
+            break
+        place += 1
+    return place
 
 
 def next_to_undo(saga: Saga) -> int:
@@ -116,10 +131,3 @@ def open_steps(saga: Saga) -> tuple[str, ...]:
         for step, progress in zip(saga.definition.steps, saga.steps, strict=True)
         if progress.state in MAY_HAVE_HAPPENED
     )
-
-
-def _place(saga: Saga, step: str) -> int:
-    try:
-        return saga.definition.places[step]
-    except KeyError:
-        raise IllegalEvent(f"a step {step!r} that the definition does not have") from None

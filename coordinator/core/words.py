@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from coordinator.core.events import Abandoned, Aborted, Retried, StepSkipped, Stuck
 from coordinator.core.model import Failure, SagaState
-from coordinator.core.saga import Saga, progress_of, with_progress
+from coordinator.core.saga import Saga, place_of, with_progress
 from coordinator.core.transitions import (
     LEGAL_VERBS,
     IllegalEvent,
@@ -88,6 +88,6 @@ def _fresh_budgets(saga: Saga) -> Saga:
 def _skip(saga: Saga, step: str) -> Saga:
     if saga.failure is None:
         raise IllegalEvent("a step skipped before the saga was aborted")
-    progress = progress_of(saga, step)
-    state = next_step_state(progress.state, StepTrigger.SKIPPED)
-    return _resume(with_progress(saga, step, replace(progress, state=state)))
+    place = place_of(saga, step)
+    state = next_step_state(saga.steps[place].state, StepTrigger.SKIPPED)
+    return _resume(with_progress(saga, place, replace(saga.steps[place], state=state)))

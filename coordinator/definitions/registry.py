@@ -3,8 +3,9 @@
 What StartSaga needs at every call is the newest version of a name, as of that moment: another
 coordinator may have registered one. What the store answers is good for a quarter of a second, and
 whoever makes another version the newest waits as long before saying so: from then on nobody starts
-a saga of the older one. The store is asked once by all callers that wait together (see
-`sharing.py`), and what it answers is compiled once for each hash.
+a saga of the older one. While starts come the store is asked again before that time is over, so
+that none has to wait for it. It is asked once by all callers that wait together (see `sharing.py`),
+and what it answers is compiled once for each hash.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
+import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
@@ -29,6 +32,8 @@ from coordinator.definitions.services import Offer
 from coordinator.definitions.sharing import Sharing
 from coordinator.journal.definition_store import DefinitionStore, StoredDefinition
 from coordinator.participants.base import Contracts
+
+log = structlog.get_logger(__name__)
 
 MAX_COMPILED = 64
 """Versions kept compiled; one of five steps takes about 1 MB."""
@@ -49,6 +54,7 @@ class Registry:
         self._newest = Sharing(store.newest_definition)
         self._told: dict[str, tuple[str, float]] = {}
         """By name, the hash of the newest version, and until when that is good."""
+        self._asked_ahead: dict[str, asyncio.Task[CompiledDefinition | None]] = {}
 
     async def register(self, source: str) -> Registration:
         """See `base.Definitions`."""
@@ -76,7 +82,23 @@ class Registry:
         if content_hash:
             return self._cached(content_hash)
         newest, until = self._told.get(name, ("", 0.0))
-        return self._cached(newest) if _now() < until else None
+        left = until - _now()
+        if left <= 0:
+            return None
+        if left < GOOD_FOR_SECONDS / 2 and name not in self._asked_ahead:
+            self._ask_ahead(name)
+        return self._cached(newest)
+
+    def _ask_ahead(self, name: str) -> None:
+        """Who starts a saga when the time is over finds the answer, or asks, and hears, again."""
+        asking = asyncio.create_task(self.newest(name))
+        self._asked_ahead[name] = asking
+        asking.add_done_callback(partial(self._answered_ahead, name))
+
+    def _answered_ahead(self, name: str, asking: asyncio.Task[CompiledDefinition | None]) -> None:
+        del self._asked_ahead[name]
+        if not asking.cancelled() and (error := asking.exception()) is not None:
+            log.debug("definitions.not_told", definition=name, why=type(error).__name__)
 
     async def newest(self, name: str) -> CompiledDefinition | None:
         """See `base.Definitions`."""

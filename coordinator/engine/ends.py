@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from coordinator.core.model import SagaState
 from coordinator.core.saga import Saga
@@ -25,8 +26,7 @@ _BREATH_SECONDS = 0.02
 """Between two questions, so that all of them together take no more than a fifth of a core."""
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
+class _Waiter(Struct, eq=False):
     ends: Ends
     saga_id: str
     ended: Ended | None
@@ -121,5 +121,5 @@ class EndsElsewhere:
 
     async def _ask(self, saga_ids: Sequence[str]) -> None:
         for saga_id, standing in (await self._reader.standings(saga_ids)).items():
-            if standing.state.final or standing.state is SagaState.STUCK:
+            if standing.state.ended:
                 self._ends.tell(saga_id, standing.state)

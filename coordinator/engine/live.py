@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -41,8 +40,7 @@ class Intent(Struct, frozen=True):
             self.illegal(error)
 
 
-@dataclass(slots=True, eq=False)
-class Live:
+class Live(Struct, eq=False):
     """One saga in memory. Only `saga` is durable; the rest is lost with the process, and may be."""
 
     saga: Saga

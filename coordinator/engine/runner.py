@@ -29,6 +29,7 @@ from coordinator.engine.answers import event_of
 from coordinator.engine.changes import Changes
 from coordinator.engine.ends import Ends
 from coordinator.engine.fence import Fence
+from coordinator.engine.gate import Gate
 from coordinator.engine.gates import Gates
 from coordinator.engine.live import Intent, Live
 from coordinator.engine.ports import Ports
@@ -77,8 +78,10 @@ class Runner:
         lost: Callable[[str], None],
     ) -> None:
         """`lost` hears of a saga that must be loaded again because another wrote to it."""
-        self._ports = ports
+        self._journal = ports.journal
         self._clock = ports.clock
+        self._stats = ports.stats
+        self._chance = ports.chance
         self._sender = Sender(ports, fence, gates, self._answered)
         self._changes = changes
         self._ends = ends
@@ -211,7 +214,7 @@ class Runner:
             state_changed=decision.saga.state is not live.saga.state,
             verb_id=intent.verb_id,
         )
-        self._ports.journal.append(append, partial(self._written, live, event, decision, intent))
+        self._journal.append(append, partial(self._written, live, event, decision, intent))
 
     def _written(
         self,
@@ -227,15 +230,15 @@ class Runner:
         if error is not None:
             self._not_written(live, event, intent, error)
             return
-        resumed = live.saga.state is SagaState.STUCK
-        live.saga = decision.saga
-        if resumed:
+        before, saga = live.saga, decision.saga
+        live.saga = saga
+        if before.state is SagaState.STUCK:
             self._watch_deadline(live)
         if decision.then is not None:
             live.enqueue_first(Intent.that(decision.then))
         self._sender.act(live, decision.commands)
-        self._changes.notify(live.saga.saga_id, live.saga.revision)
-        if live.saga.state.final or live.saga.state is SagaState.STUCK:
+        self._changes.notify(saga.saga_id, saga.revision)
+        if saga.state.ended:
             self._end(live)
         else:
             self._go_on(live)
@@ -276,7 +279,7 @@ class Runner:
     def _end(self, live: Live) -> None:
         saga, state = live.saga, live.saga.state
         self._tell_log(saga)
-        self._ports.stats.ended(state)
+        self._stats.ended(state)
         while live.queue and state.final:  # a verb may be legal when STUCK: it is taken again
             live.queue.popleft().refuse(IllegalEvent(f"the saga is {state.value}"))
         self.forget(live)
@@ -296,16 +299,15 @@ class Runner:
 
     # --- what comes back --------------------------------------------------------
 
-    def _answered(self, live: Live, call: Call, answer: Answer) -> None:
+    def _answered(self, gate: Gate, live: Live, call: Call, answer: Answer) -> None:
+        gate.answered(call.direction, answer)
         self.submit(live, Intent(partial(self._heard, call, answer)))
 
     def _heard(self, call: Call, answer: Answer, live: Live) -> Event:
         live.heard(call)
         outcome = answer.failure.kind.value if isinstance(answer, Failed) else "DONE"
-        self._ports.stats.attempt(call.direction, outcome)
-        return event_of(
-            live.saga, call, answer, now_ms=self._clock.now_ms(), chance=self._ports.chance()
-        )
+        self._stats.attempt(call.direction, outcome)
+        return event_of(live.saga, call, answer, now_ms=self._clock.now_ms(), chance=self._chance())
 
     def _deadline_passed(self, live: Live) -> None:
         live.forget_timer(_DEADLINE)

@@ -33,8 +33,9 @@ class Sender:
         ports: Ports,
         fence: Fence,
         gates: Gates,
-        answered: Callable[[Live, Call, Answer], None],
+        answered: Callable[[Gate, Live, Call, Answer], None],
     ) -> None:
+        """`answered` hears what came of each call, and whose gate it has passed."""
         self._participants = ports.participants
         self._clock = ports.clock
         self._fence = fence
@@ -103,13 +104,8 @@ class Sender:
             live.set_timer(call.step, waiting)
             return
         live.in_flight += (call,)
-        self._participants.call(
-            self._attempt(live.saga, step, call), partial(self._heard, gate, live, call)
-        )
-
-    def _heard(self, gate: Gate, live: Live, call: Call, answer: Answer) -> None:
-        gate.answered(call.direction, answer)
-        self._answered(live, call, answer)
+        attempt = self._attempt(live.saga, step, call)
+        self._participants.call(attempt, partial(self._answered, gate, live, call))
 
     def _attempt(self, saga: Saga, step: Step, call: Call) -> Attempt:
         doing = call.direction is Direction.DO

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from coordinator.core.decide import Decision, start
 from coordinator.core.events import Started
@@ -37,8 +38,7 @@ _GRAIN_SECONDS = 0.1
 """How exactly starts that take too long are found."""
 
 
-@dataclass(slots=True, eq=False)
-class _Start:
+class _Start(Struct, eq=False):
     decision: Decision
     term: int
     """The runner's when it was decided."""

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import psycopg
 import structlog
+from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import QueryCanceled, ReadOnlySqlTransaction, UniqueViolation
@@ -46,6 +46,7 @@ from coordinator.journal.flush import (
 )
 from mesh.pace import Pace
 from mesh.postgres import set_all
+from mesh.telling import tell_all
 
 Done = Callable[[AppendError | None], None]
 
@@ -61,8 +62,7 @@ _REFUSED_DATA = ("22", "23", "54")
 _log = structlog.stdlib.get_logger()
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct, eq=False):
     packed: Packed
     lease: Lease
     done: Done
@@ -150,18 +150,8 @@ class GroupCommit:
         """Let a group hear its verdicts, all of it in one turn of the loop."""
         for waiting in group:
             waiting.told = True
-        self._loop.call_soon(self._call, zip(group, verdicts, strict=True))
-
-    def _call(self, told: Iterator[tuple[_Waiting, AppendError | None]]) -> None:
-        """Call each `done`. When one raises, the loop hears of it and calls the others later."""
-        rest = True
-        try:
-            for waiting, verdict in told:
-                waiting.done(verdict)
-            rest = False
-        finally:
-            if rest:
-                self._loop.call_soon(self._call, told)
+        dones = (waiting.done for waiting in group)
+        tell_all(self._loop, zip(dones, verdicts, strict=True))
 
     async def _gather(self) -> bool:
         """Wait until there is a group; False when there will be none."""

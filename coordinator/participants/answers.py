@@ -20,9 +20,11 @@ def done(response: bytes, span: Span) -> Answer:
     What is no message would spoil the requests made of it, above all the Compensate that carries
     it. As an unknown answer it is asked for again, and the participant's barrier answers as before.
     """
-    if not _is_message(response):
+    if response and not _is_message(response):
         words = "the answer is no message"
         return unknown(StatusCode.INTERNAL, "RESPONSE_NOT_READABLE", words, span)
+    if span is INVALID_SPAN:
+        return Done(response)
     answer = Done(response, span_id_of(span))
     end_span(span, StatusCode.OK)
     return answer

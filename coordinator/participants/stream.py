@@ -19,16 +19,16 @@ a participant that does not read or a connection that is dead, may not hold up t
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TypeAlias
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 from msgspec.structs import replace
 from opentelemetry.trace import Span, Tracer
 
@@ -39,6 +39,7 @@ from coordinator.participants.deadlines import Deadlines
 from coordinator.participants.spans import start_span, traceparent_of
 from mesh.errors import refusal_of
 from mesh.pace import Pace
+from mesh.telling import tell_all
 from protos.mesh.v1 import mesh_pb2 as pb
 
 MAX_BATCH_CALLS = 1_000
@@ -64,8 +65,7 @@ _DIRECTIONS = {
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
+class _Call(Struct, frozen=True, eq=False):
     attempt: Attempt
     answered: Answered
     span: Span
@@ -87,7 +87,7 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._expired)
         self._pace = Pace(self._loop.time())
-        self._outbox: OrderedDict[int, _Call] = OrderedDict()
+        self._outbox: dict[int, _Call] = {}
         self._in_flight: dict[int, _Call] = {}
         self._cancelled: list[int] = []
         self._to_write = asyncio.Event()
@@ -166,19 +166,20 @@ class Stream:
 
     def _hear(self, batch: pb.StepResultBatch) -> None:
         self._heard_id = self._written_id
+        heard: list[tuple[Answered, Answer]] = []
+        tell_all(self._loop, heard)  # also what was heard before one that cannot be
         for result in batch.results:
-            call = self._in_flight.get(result.call_id)
+            call_id = result.call_id
+            call = self._in_flight.get(call_id)
             if call is not None:
-                self._tell(call, _answer(call, result))  # if that fails it is still in flight
-                del self._in_flight[result.call_id]
-                self._deadlines.discard(result.call_id, call.attempt.timeout_ms)
-            elif not 0 < result.call_id <= self._written_id:
-                raise _Unreadable(f"it answers call {result.call_id}, which was not made")
+                heard.append(
+                    (call.answered, _answer(call, result))
+                )  # if that fails it is in flight
+                del self._in_flight[call_id]
+                self._deadlines.discard(call_id, call.attempt.timeout_ms)
+            elif not 0 < call_id <= self._written_id:
+                raise _Unreadable(f"it answers call {call_id}, which was not made")
         self._rest()
-
-    def _tell(self, call: _Call, answer: Answer) -> None:
-        """Later in this turn of the loop, so that one that raises takes no other with it."""
-        self._loop.call_soon(call.answered, answer)
 
     async def _write(self) -> None:
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # over: `_read` hears why
@@ -194,23 +195,13 @@ class Stream:
     def _next_batch(self) -> bytes:
         batch, size = pb.StepBatch(cancelled_call_ids=self._cancelled), 0
         self._cancelled.clear()
-        while self._outbox and size < MAX_BATCH_BYTES and len(batch.calls) < MAX_BATCH_CALLS:
-            call_id, call = self._outbox.popitem(last=False)
-            self._in_flight[call_id] = call
+        for call_id, call in list(islice(self._outbox.items(), MAX_BATCH_CALLS)):
+            if size >= MAX_BATCH_BYTES:
+                break
+            self._in_flight[call_id] = self._outbox.pop(call_id)
             self._written_id = call_id
-            attempt = call.attempt
-            size += len(attempt.request)
-            batch.calls.add(
-                call_id=call_id,
-                service=attempt.service,
-                direction=_DIRECTIONS[attempt.direction],
-                saga_id=attempt.saga_id,
-                step=attempt.step,
-                request=attempt.request,
-                timeout_ms=attempt.timeout_ms,
-                not_after_ms=attempt.not_after_ms or 0,
-                traceparent=traceparent_of(call.span, attempt),
-            )
+            size += len(call.attempt.request)
+            _fill(batch.calls.add(), call_id, call)
         return batch.SerializeToString()
 
     def _expired(self, call_id: int) -> None:
@@ -220,7 +211,8 @@ class Stream:
             call = self._in_flight.pop(call_id)
             self._cancelled.append(call_id)
             self._to_write.set()
-        self._tell(call, answers.unknown(_LATE, _LATE.name, "Deadline Exceeded", call.span))
+        late = answers.unknown(_LATE, _LATE.name, "Deadline Exceeded", call.span)
+        self._loop.call_soon(call.answered, late)
         if call_id > self._heard_id:
             self.retire()
         else:
@@ -229,7 +221,8 @@ class Stream:
     def _hand_back(self) -> None:
         """Give away what was not sent; its span is never ended, for the other way has its own."""
         while self._outbox:
-            call_id, call = self._outbox.popitem(last=False)
+            call_id = next(iter(self._outbox))
+            call = self._outbox.pop(call_id)
             left_ms = self._deadlines.left_ms(call_id, call.attempt.timeout_ms)
             self._deadlines.discard(call_id, call.attempt.timeout_ms)
             self._unsent(replace(call.attempt, timeout_ms=left_ms), call.answered)
@@ -237,10 +230,24 @@ class Stream:
     def _end(self, answer: Callable[[Span], Answer]) -> None:
         """Answer what nobody will answer any more."""
         self._deadlines.clear()
-        for call in (*self._in_flight.values(), *self._outbox.values()):
-            self._tell(call, answer(call.span))
+        left = (*self._in_flight.values(), *self._outbox.values())
+        tell_all(self._loop, [(call.answered, answer(call.span)) for call in left])
         self._in_flight.clear()
         self._outbox.clear()
+
+
+def _fill(message: pb.StepCall, call_id: int, call: _Call) -> None:
+    """One field after the other: that costs half of what keyword arguments do."""
+    attempt = call.attempt
+    message.call_id = call_id
+    message.service = attempt.service
+    message.direction = _DIRECTIONS[attempt.direction]
+    message.saga_id = attempt.saga_id
+    message.step = attempt.step
+    message.request = attempt.request
+    message.timeout_ms = attempt.timeout_ms
+    message.not_after_ms = attempt.not_after_ms or 0
+    message.traceparent = traceparent_of(call.span, attempt)
 
 
 def _answer(call: _Call, result: pb.StepResult) -> Answer:

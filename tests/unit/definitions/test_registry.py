@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from coordinator.definitions.base import DefinitionRefused
-from coordinator.definitions.registry import MAX_COMPILED, Registry
+from coordinator.definitions.registry import GOOD_FOR_SECONDS, MAX_COMPILED, Registry
+from coordinator.journal.base import JournalUnavailable
 from coordinator.journal.definition_store import StoredDefinition
 from coordinator.participants.base import Contract, ParticipantUnreachable
 from tests.unit.definitions.contracts import contract, step
@@ -36,6 +37,7 @@ class Store:
         self.asked: list[str] = []
         self.answer = asyncio.Event()
         self.answer.set()
+        self.fails = False
 
     async def save_definition(
         self, *, name: str, content_hash: str, source: str, descriptors: bytes
@@ -59,6 +61,8 @@ class Store:
         self.asked.append(name)
         found = [version for version in self.stored.values() if version.name == name]
         await self.answer.wait()
+        if self.fails:
+            raise JournalUnavailable("the store is away")
         return found[-1] if found else None
 
     async def list_definitions(self, *, after: str, limit: int) -> Sequence[StoredDefinition]:
@@ -186,10 +190,38 @@ async def test_what_was_asked_for_is_at_hand_for_a_while() -> None:
     assert registry.at_hand("make") is None
     assert registry.at_hand("make", version.hash) is version
     assert await registry.newest("make") is registry.at_hand("make") is version
-    while registry.at_hand("make") is not None:
-        await asyncio.sleep(0.01)
+    await asyncio.sleep(GOOD_FOR_SECONDS)
+    assert registry.at_hand("make") is None
     assert registry.at_hand("make", version.hash) is version
     assert registry.at_hand("unheard-of") is None
+
+
+async def test_while_starts_come_none_has_to_wait_for_the_store() -> None:
+    store = Store()
+    registry = Registry(store, Participants([MAKER]))
+    version = (await registry.register(definition())).version
+    await registry.newest("make")
+    until = asyncio.get_running_loop().time() + 3 * GOOD_FOR_SECONDS
+    while asyncio.get_running_loop().time() < until:
+        assert registry.at_hand("make") is version
+        await asyncio.sleep(0.01)
+    assert 3 <= store.asked.count("make") - 1 <= 8
+
+
+async def test_a_store_that_does_not_answer_ahead_is_asked_again_by_whoever_starts_next() -> None:
+    store = Store()
+    registry = Registry(store, Participants([MAKER]))
+    await registry.register(definition())
+    await registry.newest("make")
+    store.fails = True
+    until = asyncio.get_running_loop().time() + 2 * GOOD_FOR_SECONDS
+    while registry.at_hand("make") is not None:
+        assert asyncio.get_running_loop().time() < until
+        await asyncio.sleep(0.01)
+    with pytest.raises(JournalUnavailable):
+        await registry.newest("make")
+    store.fails = False
+    assert await registry.newest("make") is registry.at_hand("make") is not None
 
 
 async def test_once_a_version_is_registered_nobody_has_an_older_one_at_hand(
