@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from structlog.contextvars import bind_contextvars
+
 from coordinator.settings import Settings
 from coordinator.workers import drain_without_parent, supervise
 from mesh.settings import run
@@ -20,6 +22,7 @@ async def coordinate(settings: Settings) -> None:
         await supervise(settings)
         return
     if settings.worker:
+        bind_contextvars(worker=settings.instance_id)  # all of them write to one stderr
         drain_without_parent()
     from coordinator.app import main  # noqa: PLC0415 - whoever only supervises does without 60 MB
 

@@ -78,6 +78,12 @@ class Mesh:
         self.services = {name: self._service(name) for name in (*self.coordinators, *PARTICIPANTS)}
         self._exit = ExitStack()
 
+    @property
+    def processes(self) -> dict[str, Process]:
+        """Everything that can be killed, by name."""
+        stores = {each.name: each for each in (self.postgres, self.mongodb, self.sandbox)}
+        return {**stores, **self.services}
+
     def address(self, name: str) -> str:
         """Where a service listens, host:port."""
         return f"{HOST}:{self.listening[name]}"

@@ -12,8 +12,8 @@ from opentelemetry import trace
 
 Event = MutableMapping[str, Any]
 
-_TALKATIVE = ("httpx",)
-"""Libraries that tell of every request, which is more than `info` promises."""
+_TALKATIVE = ("alembic", "httpx")
+"""Libraries that tell of every plug-in or request, which is more than `info` promises."""
 
 
 def configure_logging(*, level: str, log_format: str | None, service: str) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
-from sqlalchemy import URL, ExceptionContext, event, make_url, text
+from sqlalchemy import URL, AdaptedConnection, ExceptionContext, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,10 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from mesh.errors import Conflict, MeshError, Overloaded, Retry
 from mesh.statement import session_of
 
-_SESSION = (
-    r"-c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
-    r" -c default_transaction_isolation=read\ committed"
-)
+_SETTINGS = {
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "10s",
+    "default_transaction_isolation": "read committed",
+}
 _NOTHING_BY_ITSELF = {"prepare_threshold": None}
 """What psycopg prepares by itself it takes back after a rollback, and with it everything that a
 `statement.Statement` has prepared on that session."""
@@ -57,16 +58,34 @@ def create_engine(dsn: str, *, pool_size: int = 20) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=5,
         hide_parameters=True,
-        connect_args={
-            "options": _SESSION,
-            "connect_timeout": 5,
-            **_KEEPALIVE,
-            **_NOTHING_BY_ITSELF,
-        },
+        connect_args={"connect_timeout": 5, **_KEEPALIVE, **_NOTHING_BY_ITSELF},
     )
+    begin_with(engine, _SETTINGS)
     leave_when_read_only(engine)
     _leave_when_dead(engine)
     return engine
+
+
+def begin_with(engine: AsyncEngine, settings: Mapping[str, str]) -> None:
+    """Have every session of an engine begin with these settings."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def begin(session: AdaptedConnection, _record: object) -> None:
+        session.run_async(lambda driver: _begin(driver, settings))
+
+
+async def _begin(driver: psycopg.AsyncConnection, settings: Mapping[str, str]) -> None:
+    await driver.set_autocommit(True)
+    await set_all(driver, settings)
+    await driver.set_autocommit(False)
+
+
+async def set_all(session: psycopg.AsyncConnection, settings: Mapping[str, str]) -> None:
+    """Make settings those of a session that is in no transaction, until it ends.
+
+    Not by libpq's `options`, which a pooler refuses or drops.
+    """
+    await session.execute("".join(f"SET {n} = '{v}';" for n, v in settings.items()).encode())
 
 
 def _leave_when_dead(engine: AsyncEngine) -> None:

@@ -11,7 +11,8 @@
             await server.run()
 
 `run` serves until SIGTERM or SIGINT, then drains: health reads NOT_SERVING, new calls are refused,
-response streams end with UNAVAILABLE, and calls in flight get the grace time to finish.
+response streams end with UNAVAILABLE, and calls in flight get the grace time to finish. What is cut
+off then has let go of its sessions when `run` returns.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _log = structlog.stdlib.get_logger()
 
 
 class DatabaseRefuses(MeshError):
-    """The database lets nobody in by this DSN, however often it is asked."""
+    """The database is of no use by this DSN, however often it is asked."""
 
 
 async def until_there(

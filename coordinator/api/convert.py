@@ -29,7 +29,8 @@ from coordinator.definitions.base import (
     DefinitionWarning,
 )
 from coordinator.engine.gate import Condition
-from coordinator.journal.base import Entry, StoredSaga, VerbKind
+from coordinator.journal.base import Entry, StoredSaga
+from coordinator.journal.verbs import VerbKind
 from protos.saga.v1 import saga_pb2 as pb
 
 SAGA_STATES: Mapping[SagaState, pb.SagaState] = {

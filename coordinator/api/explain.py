@@ -17,7 +17,8 @@ from coordinator.core.model import Failure, FailureKind, SagaState, Step, StepSt
 from coordinator.core.saga import Saga, StepProgress, open_steps
 from coordinator.core.words import legal_verbs
 from coordinator.engine.gate import Condition
-from coordinator.journal.base import Standing, VerbKind
+from coordinator.journal.base import Standing
+from coordinator.journal.verbs import VerbKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

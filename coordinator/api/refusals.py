@@ -24,8 +24,8 @@ from coordinator.journal.base import (
     JournalUnavailable,
     RevisionConflict,
     UnreadableHistory,
-    VerbKind,
 )
+from coordinator.journal.verbs import VerbKind
 from mesh.errors import (
     AlreadyExists,
     FieldViolation,

@@ -37,7 +37,8 @@ from coordinator.api.verbs import Verbs
 from coordinator.core.saga import open_steps
 from coordinator.core.words import legal_verbs
 from coordinator.definitions.base import Definitions
-from coordinator.journal.base import Reader, Standing, Verb, VerbKind
+from coordinator.journal.base import Reader, Standing
+from coordinator.journal.verbs import Verb, VerbKind
 from coordinator.reconciliation.reconciler import Reconciler
 from mesh.errors import RecordMissing
 from mesh.rpc.served import Context

@@ -21,7 +21,8 @@ from coordinator.api.refusals import no_saga_matches, translated
 from coordinator.api.verbs import Verbs
 from coordinator.core.model import SagaState
 from coordinator.core.transitions import LEGAL_VERBS
-from coordinator.journal.base import Reader, StoredSaga, Verb, VerbKind
+from coordinator.journal.base import Reader, StoredSaga
+from coordinator.journal.verbs import Verb, VerbKind
 from mesh.errors import MeshError, Retry
 from protos.saga.v1 import saga_pb2 as pb
 

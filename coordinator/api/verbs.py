@@ -23,8 +23,8 @@ from coordinator.api.refusals import (
 from coordinator.api.stored import StoredSagas
 from coordinator.core.saga import Saga, open_steps, progress_of
 from coordinator.core.words import legal_verbs
-from coordinator.journal.base import (
-    Reader,
+from coordinator.journal.base import Reader
+from coordinator.journal.verbs import (
     UnknownSaga,
     Verb,
     VerbIdReused,

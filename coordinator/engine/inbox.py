@@ -24,7 +24,8 @@ from coordinator.engine.ports import Ports
 from coordinator.engine.runner import Runner
 from coordinator.engine.suspects import AwaitsTrial
 from coordinator.engine.unrunnable import NotRunnable
-from coordinator.journal.base import JournalUnavailable, Lease, Verb, VerbKind
+from coordinator.journal.base import JournalUnavailable, Lease
+from coordinator.journal.verbs import Verb, VerbKind
 
 log = structlog.get_logger(__name__)
 

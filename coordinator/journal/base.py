@@ -50,7 +50,6 @@ Retention
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -59,6 +58,7 @@ from coordinator.core.commands import Call
 from coordinator.core.events import Event
 from coordinator.core.model import SagaState
 from coordinator.core.saga import Saga
+from coordinator.journal.verbs import Verb, VerbOutcome
 
 
 class AppendError(Exception):
@@ -189,56 +189,6 @@ class Lease(Struct, frozen=True, gc=False):
     now_ms: int
     """The store's clock when the lease was acquired or renewed."""
     expires_ms: int
-
-
-class VerbKind(Enum):
-    """What an operator or a client may ask of a saga's owner."""
-
-    CANCEL = "CANCEL"
-    RETRY = "RETRY"
-    SKIP = "SKIP"
-    ABANDON = "ABANDON"
-
-
-class Verb(Struct, frozen=True, kw_only=True, gc=False):
-    """One request to a saga's owner."""
-
-    request_id: str
-    """Idempotency key; the same id with other content is refused by `post_verb`."""
-    saga_id: str
-    kind: VerbKind
-    step: str = ""
-    """Only for SKIP."""
-    actor: str = ""
-    reason: str = ""
-    revision: int = 0
-    """Only legal while this is the saga's revision; 0 for any."""
-
-
-class VerbState(Enum):
-    """Where a verb is."""
-
-    PENDING = "PENDING"
-    ACCEPTED = "ACCEPTED"
-    REFUSED = "REFUSED"
-
-
-class VerbOutcome(Struct, frozen=True, gc=False):
-    """What came of a verb."""
-
-    state: VerbState
-    explanation: str = ""
-    """Why it was refused; empty otherwise."""
-    revision: int = 0
-    """The revision that the verb was bound to; 0 for any."""
-
-
-class VerbIdReused(Exception):
-    """The request id belongs to another verb."""
-
-
-class UnknownSaga(Exception):
-    """There is no saga that the verb could be for."""
 
 
 class Journal(Protocol):

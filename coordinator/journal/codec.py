@@ -31,8 +31,9 @@ from coordinator.core.events import (
 )
 from coordinator.core.framing import framed
 from coordinator.core.model import Direction, Failure, FailureKind
-from coordinator.journal.base import Append, Entry, UnreadableHistory, Unwritable, Verb
+from coordinator.journal.base import Append, Entry, UnreadableHistory, Unwritable
 from coordinator.journal.limits import check_texts, storable_text, storable_time
+from coordinator.journal.verbs import Verb
 from protos.journal.v1 import journal_pb2 as pb
 
 KINDS: Mapping[type[Event], str] = {

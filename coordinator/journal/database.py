@@ -46,19 +46,11 @@ def create_engine(dsn: str, *, pool_size: int) -> AsyncEngine:
         pool_timeout=POOL_SECONDS,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={
-            "application_name": "journal pool",
-            "options": session_options(_SETTINGS),
-            **KEEPALIVE,
-        },
+        connect_args={"application_name": "journal pool", **KEEPALIVE},
     )
+    mesh.postgres.begin_with(engine, _SETTINGS)
     mesh.postgres.leave_when_read_only(engine)
     return engine
-
-
-def session_options(settings: Mapping[str, str]) -> str:
-    """Settings as libpq's `options`."""
-    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ from coordinator.journal.base import (
     Unwritable,
 )
 from coordinator.journal.codec import encode
-from coordinator.journal.database import KEEPALIVE, session_options
+from coordinator.journal.database import KEEPALIVE
 from coordinator.journal.flush import (
     SETTINGS,
     Packed,
@@ -45,6 +45,7 @@ from coordinator.journal.flush import (
     write,
 )
 from mesh.pace import Pace
+from mesh.postgres import set_all
 from mesh.telling import tell_all
 
 Done = Callable[[AppendError | None], None]
@@ -263,11 +264,10 @@ class GroupCommit:
 
 
 async def _connect(dsn: str) -> AsyncConnection:
-    conninfo = make_conninfo(
-        dsn, application_name="journal", options=session_options(SETTINGS), **KEEPALIVE
-    )
+    conninfo = make_conninfo(dsn, application_name="journal", **KEEPALIVE)
     connection = await AsyncConnection.connect(conninfo, autocommit=True)
     try:
+        await set_all(connection, SETTINGS)
         await prepare(connection)
     except BaseException:
         await connection.close()

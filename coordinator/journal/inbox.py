@@ -14,8 +14,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from coordinator.journal import parking
-from coordinator.journal.base import (
-    Lease,
+from coordinator.journal.base import Lease
+from coordinator.journal.codec import clean, clean_verb
+from coordinator.journal.database import autocommit, transaction
+from coordinator.journal.limits import check_texts
+from coordinator.journal.tables import saga, saga_inbox
+from coordinator.journal.verbs import (
     UnknownSaga,
     Verb,
     VerbIdReused,
@@ -23,10 +27,6 @@ from coordinator.journal.base import (
     VerbOutcome,
     VerbState,
 )
-from coordinator.journal.codec import clean, clean_verb
-from coordinator.journal.database import autocommit, transaction
-from coordinator.journal.limits import check_texts
-from coordinator.journal.tables import saga, saga_inbox
 
 _VERB = (
     saga_inbox.c.request_id,

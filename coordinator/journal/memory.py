@@ -24,12 +24,11 @@ from coordinator.journal.base import (
     Standing,
     StoredSaga,
     Unwritable,
-    Verb,
-    VerbOutcome,
 )
 from coordinator.journal.codec import Row, encode
 from coordinator.journal.definition_store import StoredDefinition
 from coordinator.journal.memory_store import MemoryStore
+from coordinator.journal.verbs import Verb, VerbOutcome
 
 __all__ = ["MemoryJournal", "MemoryStore"]
 

@@ -23,17 +23,13 @@ from coordinator.journal.base import (
     RevisionConflict,
     Standing,
     StoredSaga,
-    UnknownSaga,
     UnreadableHistory,
-    Verb,
-    VerbIdReused,
-    VerbOutcome,
-    VerbState,
     company,
 )
 from coordinator.journal.codec import Row, clean, clean_keys, clean_verb, decode
 from coordinator.journal.limits import check_page, check_saga_ids, check_saga_page, check_texts
 from coordinator.journal.memory_definitions import MemoryDefinitions
+from coordinator.journal.verbs import UnknownSaga, Verb, VerbIdReused, VerbOutcome, VerbState
 
 
 @dataclass(slots=True)

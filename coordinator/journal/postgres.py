@@ -29,13 +29,12 @@ from coordinator.journal.base import (
     Parking,
     Standing,
     StoredSaga,
-    Verb,
-    VerbOutcome,
 )
 from coordinator.journal.database import create_engine
 from coordinator.journal.definition_store import StoredDefinition
 from coordinator.journal.group_commit import GroupCommit
 from coordinator.journal.purge import purge
+from coordinator.journal.verbs import Verb, VerbOutcome
 from mesh.errors import Retry
 from mesh.migrate import migrate
 from mesh.pace import LONGEST
@@ -68,6 +67,7 @@ class PostgresJournal:
         Raises:
             JournalUnavailable: PostgreSQL is away, or takes no writes; it may be opened again.
             DatabaseRefuses: it will never let us in; says why.
+            DatabaseIsNewer: a newer release has migrated it.
         """
         try:
             await migrate(self._dsn, _PACKAGE)

@@ -18,6 +18,8 @@ Find = Callable[[str], Method | None]
 """How /package.Service/Method is served; None when it is not."""
 
 _BACKLOG = 1_024
+_CLEAR_SECONDS = 5.0
+"""How long what is cut off may take to let go of what it holds."""
 _UNKNOWN = Ending(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 _MAX_FIELDS_BYTES = 16 << 10
 _TOO_LARGE = Ending(grpc.StatusCode.RESOURCE_EXHAUSTED, "metadata of more than 16 KiB")
@@ -64,7 +66,7 @@ class RpcServer:
             await asyncio.wait(tasks, timeout=grace_seconds)
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=_CLEAR_SECONDS)
         for link in list(self._links):
             await link.farewell()
 

@@ -26,12 +26,6 @@ _PROVIDER_RATE = 0.3
 """The share of requests that a difficult provider is difficult about."""
 
 
-def processes(mesh: Mesh) -> dict[str, Process]:
-    """Everything that can be killed, by name."""
-    stores = {each.name: each for each in (mesh.postgres, mesh.mongodb, mesh.sandbox)}
-    return {**stores, **mesh.services}
-
-
 class Supervisor:
     """Keeps every process running that is not held down. Run it as a task."""
 
@@ -80,7 +74,7 @@ class Injector:
     """Makes faults begin and end."""
 
     def __init__(self, mesh: Mesh, links: Links, supervisor: Supervisor) -> None:
-        self._processes = processes(mesh)
+        self._processes = mesh.processes
         self._links = links
         self._supervisor = supervisor
         self._sandbox = Sandbox(mesh.sandbox_url)

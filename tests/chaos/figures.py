@@ -31,9 +31,9 @@ def report(history: History) -> Iterator[str]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all are not above; 0 when there are none."""
+    """The value that `share` of all are not above; there is at least one."""
     ranked = sorted(values)
-    return ranked[min(int(share * len(ranked)), len(ranked) - 1)] if ranked else 0.0
+    return ranked[min(int(share * len(ranked)), len(ranked) - 1)]
 
 
 def _recovery(recoveries: Sequence[Recovery], faults: Sequence[Fault]) -> str:
@@ -45,6 +45,8 @@ def _recovery(recoveries: Sequence[Recovery], faults: Sequence[Fault]) -> str:
 
 
 def _percentiles(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return "none"
     p50, p99, longest = (percentile(seconds, share) for share in (0.5, 0.99, 1.0))
     return f"{len(seconds)} sagas, p50 {p50:.2f} s, p99 {p99:.2f} s, max {longest:.2f} s"
 

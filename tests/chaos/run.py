@@ -21,7 +21,7 @@ from local.shop import Shop, open_shop
 from local.until import until
 from tests.chaos.aftermath import reconcile, ship
 from tests.chaos.customers import Customers
-from tests.chaos.faults import Injector, Supervisor, processes
+from tests.chaos.faults import Injector, Supervisor
 from tests.chaos.links import Links
 from tests.chaos.plans import FIRST_STOCK, plans
 from tests.chaos.records import History, Record, Run
@@ -40,13 +40,13 @@ class Chaos:
     def __init__(self, run: Run, mesh: Mesh, links: Links, shops: dict[str, Shop]) -> None:
         self.run = run
         self.mesh = mesh
-        victims = (*processes(mesh), *mesh.coordinators)  # these are what it is most about
+        victims = (*mesh.processes, *mesh.coordinators)  # these are what it is most about
         self.faults = schedule(run.seed, run.seconds, processes=victims, links=links.names)
         self.under: set[Fault] = set()
         """The faults of this moment."""
         self.customers = Customers(shops, self.now)
         self.recoveries = Recoveries(mesh, self.now)
-        self.supervisor = Supervisor(processes(mesh), self.now)
+        self.supervisor = Supervisor(mesh.processes, self.now)
         self._injector = Injector(mesh, links, self.supervisor)
         self._began = time.monotonic()
         self._patient: set[asyncio.Task[None]] = set()
@@ -93,7 +93,7 @@ class Chaos:
 
     async def _settled(self) -> bool:
         """Whether all is up, every customer is done, and every promise was turned into an end."""
-        ready = [await process.is_ready() for process in processes(self.mesh).values()]
+        ready = [await process.is_ready() for process in self.mesh.processes.values()]
         if self._patient or not all(ready):
             return False
         owed = "select from placement where start_time is null"

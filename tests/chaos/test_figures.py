@@ -31,21 +31,25 @@ def test_a_percentile_is_the_value_that_so_many_are_not_above(
 
 
 @pytest.mark.parametrize(
-    ("hindrance", "counted"),
+    ("hindrance", "unhindered"),
     [
-        (fault("postgres", 12, 13), 0),
-        (fault("coordinator-2", 9, 11), 0),
-        (fault("coordinator-2>postgres", 5, 8), 0),  # a process may still be starting
-        (fault("coordinator", 10, 13), 1),  # its own fall
-        (fault("payment", 10, 13), 1),
-        (fault("coordinator-2>payment", 10, 13), 1),
-        (fault("postgres", 14, 15), 1),
-        (fault("postgres", 1, 4), 1),
+        (fault("postgres", 12, 13), "none"),
+        (fault("coordinator-2", 9, 11), "none"),
+        (fault("coordinator-2>postgres", 5, 8), "none"),  # a process may still be starting
+        (fault("coordinator", 10, 13), "1 sagas, p50 3.00 s"),  # its own fall
+        (fault("payment", 10, 13), "1 sagas, p50 3.00 s"),
+        (fault("coordinator-2>payment", 10, 13), "1 sagas, p50 3.00 s"),
+        (fault("postgres", 14, 15), "1 sagas, p50 3.00 s"),
+        (fault("postgres", 1, 4), "1 sagas, p50 3.00 s"),
     ],
 )
 def test_a_recovery_counts_as_unhindered_when_nothing_else_it_needs_was_in_trouble(
-    hindrance: Fault, counted: int
+    hindrance: Fault, unhindered: str
 ) -> None:
     line = told(recovery(10, 3), hindrance)
     assert "1 sagas, p50 3.00 s" in line
-    assert f"well: {counted} sagas" in line
+    assert f"well: {unhindered}" in line
+
+
+def test_a_run_in_which_no_coordinator_fell_has_no_time_of_recovery() -> None:
+    assert told() == "recovery  none; with PostgreSQL and the other coordinator well: none"

@@ -14,9 +14,10 @@ from msgspec.structs import replace
 from coordinator.core.events import AttemptFailed, Event, StepCompensated, StepDone, StepRejected
 from coordinator.core.model import Direction, Failure, FailureKind
 from coordinator.engine.clock import LoopClock, Timer
-from coordinator.journal.base import Append, AppendError, Claimed, Lease, Verb, VerbKind
+from coordinator.journal.base import Append, AppendError, Claimed, Lease
 from coordinator.journal.codec import KINDS
 from coordinator.journal.postgres import PostgresJournal
+from coordinator.journal.verbs import Verb, VerbKind
 from coordinator.participants.base import Answer, Attempt, Failed
 from coordinator.participants.grpc import GrpcParticipants
 from tests.crash_points.stories import Story

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from coordinator.core.events import Aborted, StepDone
 from coordinator.core.model import FailureKind, SagaState
-from coordinator.journal.base import Verb, VerbKind, VerbOutcome, VerbState
+from coordinator.journal.verbs import Verb, VerbKind, VerbOutcome, VerbState
 from coordinator.participants.base import Done
 from inventory_svc.store import connect
 from mesh.barrier.mongo import Database

@@ -13,7 +13,8 @@ from coordinator.core.model import Definition, SagaState
 from coordinator.engine.engine import Engine
 from coordinator.engine.errors import Draining, Overloaded
 from coordinator.engine.ports import NewSaga
-from coordinator.journal.base import JournalUnavailable, RevisionConflict, Verb, VerbKind
+from coordinator.journal.base import JournalUnavailable, RevisionConflict
+from coordinator.journal.verbs import Verb, VerbKind
 from tests.builders import definition
 from tests.simulation.store import WatchedStore
 from tests.unit.engine.world import Definitions

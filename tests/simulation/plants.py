@@ -17,8 +17,9 @@ from coordinator.engine.live import Intent, Live
 from coordinator.engine.runner import Runner
 from coordinator.engine.suspects import Suspects
 from coordinator.journal import memory_store
-from coordinator.journal.base import AppendError, Verb
+from coordinator.journal.base import AppendError
 from coordinator.journal.memory import MemoryJournal, _Waiting
+from coordinator.journal.verbs import Verb
 from tests.simulation import network
 from tests.simulation.network import Key, Services
 

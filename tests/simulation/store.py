@@ -9,16 +9,10 @@ from dataclasses import dataclass
 
 from coordinator.core.events import AttemptFailed, Stuck
 from coordinator.core.model import Direction, SagaState
-from coordinator.journal.base import (
-    Append,
-    AppendError,
-    Claimed,
-    Lease,
-    Unwritable,
-    VerbState,
-)
+from coordinator.journal.base import Append, AppendError, Claimed, Lease, Unwritable
 from coordinator.journal.codec import Row
 from coordinator.journal.memory import MemoryStore
+from coordinator.journal.verbs import VerbState
 from coordinator.participants.base import Attempt
 
 EPOCH_MS = 1_700_000_000_000

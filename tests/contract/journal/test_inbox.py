@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from coordinator.journal.base import (
-    RevisionConflict,
+from coordinator.journal.base import RevisionConflict
+from coordinator.journal.verbs import (
     UnknownSaga,
     Verb,
     VerbIdReused,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -225,7 +226,9 @@ async def test_the_port_is_theirs_until_they_were_told_to_end_and_have_drained(
 
     assert await until(ended, seconds=15)
     assert not any(is_running(worker) for worker in workers)
-    assert coordinator.log.read_text().count("server.stopped") == 2
+    said = [json.loads(line) for line in coordinator.log.read_text().splitlines()]
+    assert {line.get("worker") for line in said} == NAMES
+    assert sum(line["event"] == "server.stopped" for line in said) == 2
     assert is_free(coordinator.port)
 
 

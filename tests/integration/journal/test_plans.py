@@ -16,7 +16,7 @@ from coordinator.core.model import SagaState
 from coordinator.journal import flush
 from coordinator.journal.base import Lease, Parking
 from coordinator.journal.codec import encode
-from coordinator.journal.database import session_options
+from mesh.postgres import set_all
 from tests.contract.journal.harness import Instance, begun, claim
 from tests.contract.journal.test_inbox import verb
 from tests.contract.journal.test_reader import listed
@@ -194,10 +194,8 @@ async def test_a_purge_reads_the_oldest_and_deletes_by_key(full: Instance, plans
 async def test_a_group_commit_looks_up_by_key_whenever_its_plan_was_made(
     database: Database, mine: Instance
 ) -> None:
-    options = session_options(flush.SETTINGS)
-    async with await AsyncConnection.connect(
-        database.dsn, options=options, autocommit=True
-    ) as writer:
+    async with await AsyncConnection.connect(database.dsn, autocommit=True) as writer:
+        await set_all(writer, flush.SETTINGS)
         await flush.prepare(writer)
         await database.admin.execute("VACUUM ANALYZE")
         made_when_known_to_be_empty = await _plan_of_group_commits(writer)

@@ -12,8 +12,8 @@ from psycopg.errors import IntegrityError
 from sqlalchemy import NullPool, create_engine, inspect
 
 from coordinator.core.model import SagaState
-from coordinator.journal.base import VerbKind, VerbState
 from coordinator.journal.tables import metadata
+from coordinator.journal.verbs import VerbKind, VerbState
 from local.until import until
 from mesh.postgres import driver_url
 from tests.contract.journal.harness import Instance, begun, claim, finished, ids

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
+from structlog.testing import capture_logs
 
 from mesh.errors import Retry
-from mesh.migrate import migrate
+from mesh.migrate import DatabaseIsNewer, migrate
 from mesh.postgres import create_engine
 
 ENV = "from mesh.migrate import run_migrations\nrun_migrations()\n"
@@ -97,6 +98,21 @@ async def test_a_later_start_applies_only_what_is_new(versions: Path, postgres_d
     assert await version(postgres_dsn) == "0002"
 
 
+async def test_what_was_migrated_is_told_and_a_start_without_is_silent(
+    versions: Path, postgres_dsn: str
+) -> None:
+    async def told() -> list[tuple[str | None, str]]:
+        with capture_logs() as logs:
+            await migrate(postgres_dsn, "parcel_svc")
+        assert {line["event"] for line in logs} <= {"database.migrated"}
+        return [(line["before"], line["revision"]) for line in logs]
+
+    assert await told() == [(None, "0001")]
+    assert await told() == []
+    (versions / "second.py").write_text(SECOND)
+    assert await told() == [("0001", "0002")]
+
+
 async def test_instances_that_start_together_migrate_once(
     versions: Path, new_postgres_database: Callable[[], Awaitable[str]]
 ) -> None:
@@ -120,6 +136,23 @@ async def test_a_migration_that_fails_leaves_the_version_before_it(
     assert await version(postgres_dsn) == "0001"
     (versions / "second.py").write_text(SECOND)
     await migrate(postgres_dsn, "parcel_svc")
+    assert await version(postgres_dsn) == "0002"
+
+
+async def test_an_older_release_says_that_the_database_is_a_newer_one_s_and_leaves_it_alone(
+    versions: Path, postgres_dsn: str
+) -> None:
+    (versions / "second.py").write_text(SECOND)
+    await migrate(postgres_dsn, "parcel_svc")
+    (versions / "second.py").unlink()
+
+    with pytest.raises(DatabaseIsNewer) as newer:
+        await migrate(postgres_dsn, "parcel_svc")
+
+    words = str(newer.value)
+    assert "belongs to a newer release: it is at revision 0002" in words
+    assert "knows 0001" in words
+    assert await columns(postgres_dsn, "parcel") == ["parcel_id", "weight"]
     assert await version(postgres_dsn) == "0002"
 
 

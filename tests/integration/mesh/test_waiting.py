@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc.aio
+import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -161,6 +162,22 @@ async def test_a_service_that_will_never_be_let_in_ends_at_once_and_says_why(
         assert await process.wait() == 1
     words = await said(log, "service.failed")
     assert "lets nobody in by POSTGRES_DSN" in str(words["why"])
+
+
+@pytest.mark.parametrize("name", list(_SETTINGS))
+async def test_a_service_ends_at_once_when_a_newer_release_has_migrated_its_database(
+    name: str, postgres_dsn: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    table = {"coordinator": "coordinator_journal_version"}.get(name, f"{name}_version")
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as newer:
+        await newer.execute(f"CREATE TABLE {table} (version_num text)".encode())
+        await newer.execute(f"INSERT INTO {table} VALUES ('next')".encode())
+
+    async with service(name, log, POSTGRES_DSN=postgres_dsn) as process, asyncio.timeout(60):
+        assert await process.wait() == 1
+    words = await said(log, "service.failed")
+    assert "belongs to a newer release: it is at revision next" in str(words["why"])
 
 
 async def test_stock_is_served_without_its_database_and_is_not_ready(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from coordinator.console.stuck import StuckGauges
 from coordinator.core.model import FailureKind, SagaState
-from coordinator.journal.base import VerbKind
+from coordinator.journal.verbs import VerbKind
 from tests.unit.engine.world import Coordinator, World, failed
 
 

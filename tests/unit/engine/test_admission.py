@@ -12,8 +12,7 @@ from coordinator.engine.admission import Limits
 from coordinator.engine.errors import Excess, Overloaded
 from coordinator.engine.gate import FIRST_WINDOW
 from coordinator.journal.base import JournalUnavailable
-from tests.unit.engine.test_engine import settle
-from tests.unit.engine.world import Coordinator, World, failed
+from tests.unit.engine.world import Coordinator, World, failed, settle
 
 FIRST_DOES = FIRST_WINDOW * 3 // 4
 WAIT_SECONDS = Limits().wait_ms / 1_000

@@ -1,4 +1,4 @@
-"""One look for everybody who waits for what other instances write, on virtual time."""
+"""Who waits for a change hears of it; what other instances write is looked for once for all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
+from coordinator.core.model import SagaState
 from coordinator.engine.changes import Changes, ChangesElsewhere
 from coordinator.journal.base import JournalBusy, JournalUnavailable
 from coordinator.journal.memory import MemoryJournal, MemoryStore
+from tests.unit.engine.world import World, now, settle
 
 
 class Looked(MemoryJournal):
@@ -130,3 +132,34 @@ async def test_who_waits_goes_on_waiting_while_the_journal_is_busy(
     journal.refusal, journal.newest = None, {"s1": 2}
     async with asyncio.timeout(0.6):
         await waiter
+
+
+# --- at the engine -------------------------------------------------------------------
+
+
+async def test_who_waits_for_a_change_hears_of_it(world: World) -> None:
+    one = await world.coordinator()
+    await world.start(one, "a", "b")
+    waiting = asyncio.create_task(one.engine.wait_for_change("saga-1", 1, 60))
+    await settle()
+    assert not waiting.done()
+    await one.answer("DO a 1")
+    await waiting
+    assert (await world.saga()).revision == 2
+    assert now() < 1
+
+
+async def test_a_change_before_the_waiting_is_not_missed(world: World) -> None:
+    one = await world.coordinator()
+    await world.start(one, "a")
+    await one.answer("DO a 1")
+    await world.until(SagaState.COMPLETED)
+    await one.engine.wait_for_change("saga-1", 1, 60)
+    assert now() < 1
+
+
+async def test_who_waits_in_vain_is_let_go_after_the_timeout(world: World) -> None:
+    one = await world.coordinator()
+    before = now()
+    await one.engine.wait_for_change("saga-1", 0, 2)
+    assert now() - before == pytest.approx(2)

@@ -11,8 +11,7 @@ from coordinator.core.model import SagaState
 from coordinator.core.retry import longest_wait_ms
 from coordinator.engine.database_time import DatabaseTime
 from tests.builders import POLICY, definition
-from tests.unit.engine.test_engine import now, settle
-from tests.unit.engine.world import EPOCH_MS, World, failed
+from tests.unit.engine.world import EPOCH_MS, World, failed, now, settle
 
 LEASE_MS = 3_000
 HOUR_MS = 3_600_000

@@ -10,8 +10,9 @@ import pytest
 from coordinator.core.model import FailureKind, SagaState
 from coordinator.core.saga import Saga
 from coordinator.engine.ends import Ends, EndsElsewhere
-from coordinator.journal.base import JournalUnavailable, Standing, VerbKind
+from coordinator.journal.base import JournalUnavailable, Standing
 from coordinator.journal.memory import MemoryJournal, MemoryStore
+from coordinator.journal.verbs import VerbKind
 from tests.unit.engine.world import Coordinator, World, failed
 
 

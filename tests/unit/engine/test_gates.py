@@ -12,12 +12,11 @@ from coordinator.core.model import FailureKind, SagaState
 from coordinator.engine.engine import EngineSettings
 from coordinator.engine.gate import FIRST_WINDOW
 from coordinator.engine.ownership import OwnershipSettings
-from coordinator.journal.base import VerbKind
+from coordinator.journal.verbs import VerbKind
 from coordinator.participants.base import Done
 from coordinator.participants.memory import Sent
 from tests.builders import definition
-from tests.unit.engine.test_engine import now, settle
-from tests.unit.engine.world import EPOCH_MS, Coordinator, World, failed
+from tests.unit.engine.world import EPOCH_MS, Coordinator, World, failed, now, settle
 
 PARTICIPANT = "test"
 LIMIT = EngineSettings(ownership=OwnershipSettings(instance_id="any")).max_calls

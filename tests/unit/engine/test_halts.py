@@ -7,7 +7,7 @@ import asyncio
 from msgspec.structs import replace
 
 from coordinator.core.model import Definition, FailureKind, SagaState
-from coordinator.journal.base import VerbKind, VerbState
+from coordinator.journal.verbs import VerbKind, VerbState
 from tests.builders import POLICY, definition
 from tests.unit.engine.world import Coordinator, World, failed
 

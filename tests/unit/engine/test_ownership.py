@@ -16,8 +16,7 @@ from coordinator.journal.base import JournalUnavailable, Lease, LeaseLost
 from coordinator.journal.memory import MemoryJournal
 from coordinator.participants.base import Done
 from tests.unit.engine.test_accidents import failing
-from tests.unit.engine.test_engine import now, settle
-from tests.unit.engine.world import Coordinator, World, failed
+from tests.unit.engine.world import Coordinator, World, failed, now, settle
 from tests.virtual_time import VirtualLoop
 
 

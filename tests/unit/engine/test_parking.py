@@ -17,15 +17,9 @@ from coordinator.engine.ownership import OwnershipSettings
 from coordinator.engine.parking import ParkingLot
 from coordinator.engine.ports import Ports
 from coordinator.engine.runner import Runner
-from coordinator.journal.base import (
-    ClaimUnknown,
-    JournalUnavailable,
-    Lease,
-    Parking,
-    VerbKind,
-    VerbState,
-)
+from coordinator.journal.base import ClaimUnknown, JournalUnavailable, Lease, Parking
 from coordinator.journal.memory import MemoryJournal
+from coordinator.journal.verbs import VerbKind, VerbState
 from coordinator.participants.base import Done
 from tests.builders import definition
 from tests.unit.engine.world import Coordinator, World, failed

@@ -1,4 +1,4 @@
-"""Starting sagas with a callback: heard once, of what is on disk, also when that takes long."""
+"""Starting sagas: heard once, of what is on disk, also when that takes long; one id is one saga."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import pytest
 from msgspec.structs import replace
 
+from coordinator.core.model import SagaState
 from coordinator.core.saga import Saga
 from coordinator.engine.errors import Draining, Overloaded
 from coordinator.engine.ports import NewSaga
-from coordinator.journal.base import JournalUnavailable
+from coordinator.journal.base import JournalUnavailable, RevisionConflict
 from tests.builders import definition
-from tests.unit.engine.world import Coordinator, World
+from tests.unit.engine.world import Coordinator, World, settle
 
 
 class Callers:
@@ -118,3 +119,40 @@ async def test_who_starts_under_a_lease_that_is_lost_is_told_that_it_is_unavaila
     await one.journal.acquire_lease("one", 3_000)  # as another process would
     one.journal.let_go()
     assert await callers.until(1) == [JournalUnavailable.__name__]
+
+
+# --- one id, one saga ----------------------------------------------------------------
+
+
+async def test_the_same_id_twice_is_one_saga(world: World) -> None:
+    one = await world.coordinator()
+    first = asyncio.create_task(world.start(one, "a"))
+    second = asyncio.create_task(world.start(one, "a"))
+    done = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(result).__name__ for result in done] == ["Saga", "RevisionConflict"]
+    await one.sent("DO a 1")
+    await settle()
+    assert one.participants.waiting == 0
+
+
+async def test_the_id_of_a_finished_saga_is_taken(world: World) -> None:
+    one = await world.coordinator()
+    await world.start(one, "a")
+    await one.answer("DO a 1")
+    await world.until(SagaState.COMPLETED)
+    with pytest.raises(RevisionConflict):
+        await world.start(one, "a")
+
+
+async def test_an_id_that_another_instance_has_started_is_taken(world: World) -> None:
+    one, two = await world.coordinator("one"), await world.coordinator("two")
+    await world.start(one, "a")
+    with pytest.raises(RevisionConflict):
+        await world.start(two, "a")
+
+
+async def test_no_more_sagas_are_started_than_may_be_held(world: World) -> None:
+    one = await world.coordinator(max_sagas=1)
+    await world.start(one, "a")
+    with pytest.raises(Overloaded):
+        await world.start(one, "a", saga_id="saga-2")

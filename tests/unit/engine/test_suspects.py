@@ -14,20 +14,13 @@ from coordinator.core.model import Definition, SagaState
 from coordinator.engine import takeover
 from coordinator.engine.gate import FIRST_WINDOW
 from coordinator.journal import memory_store
-from coordinator.journal.base import (
-    Claimed,
-    ClaimUnknown,
-    JournalUnavailable,
-    Lease,
-    VerbKind,
-    VerbState,
-)
+from coordinator.journal.base import Claimed, ClaimUnknown, JournalUnavailable, Lease
 from coordinator.journal.memory import MemoryJournal
+from coordinator.journal.verbs import VerbKind, VerbState
 from coordinator.participants.base import Done
 from coordinator.participants.memory import Sent
 from tests.builders import definition
-from tests.unit.engine.test_engine import settle
-from tests.unit.engine.world import Coordinator, World, failed
+from tests.unit.engine.world import Coordinator, World, failed, settle
 
 SAGAS = [f"saga-{number:02}" for number in range(1, 31)]
 GUILTY = "saga-07"

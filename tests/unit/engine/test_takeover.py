@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 from coordinator.core.model import Definition, SagaState
 from coordinator.engine.definitions import DefinitionUnavailable
 from coordinator.engine.errors import Overloaded
-from coordinator.journal.base import Claimed, Lease, UnreadableHistory, VerbKind, VerbState
+from coordinator.journal.base import Claimed, Lease, UnreadableHistory
+from coordinator.journal.verbs import VerbKind, VerbState
 from tests.builders import definition
 from tests.unit.engine.test_accidents import failing
-from tests.unit.engine.test_engine import settle
-from tests.unit.engine.world import Coordinator, World
+from tests.unit.engine.world import Coordinator, World, settle
 
 GONE = DefinitionUnavailable("is not stored")
 

@@ -16,8 +16,8 @@ from coordinator.engine.engine import Engine, EngineSettings
 from coordinator.engine.errors import Excess
 from coordinator.engine.ownership import OwnershipSettings
 from coordinator.engine.ports import NewSaga, Ports
-from coordinator.journal.base import Verb, VerbKind, VerbOutcome, VerbState
 from coordinator.journal.memory import MemoryJournal, MemoryStore
+from coordinator.journal.verbs import Verb, VerbKind, VerbOutcome, VerbState
 from coordinator.participants.base import Done, Failed
 from coordinator.participants.memory import MemoryParticipants, Sent
 from tests.builders import definition
@@ -205,3 +205,23 @@ class World:
             if outcome is not None and outcome.state is not VerbState.PENDING:
                 return outcome
             await asyncio.sleep(0.001)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def settle() -> None:
+    """Let everything happen that needs no time."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def stuck(world: World, one: Coordinator) -> None:
+    """Let a saga be STUCK on its way back."""
+    await world.start(one, "a", "b")
+    await one.answer("DO a 1")
+    await one.answer("DO b 1", failed(FailureKind.REJECTED))
+    for attempt in (1, 2, 3):
+        await one.answer(f"COMPENSATE a {attempt}", failed(FailureKind.REFUSED))
+    await world.until(SagaState.STUCK)

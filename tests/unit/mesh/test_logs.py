@@ -74,12 +74,13 @@ def test_what_is_below_the_level_is_not_written(start: Start) -> None:
     assert stderr.getvalue() == ""
 
 
+@pytest.mark.parametrize("library", ["httpx", "alembic.runtime.plugins"])
 @pytest.mark.parametrize(("level", "told"), [("info", False), ("debug", True)])
-def test_a_library_tells_of_every_request_only_when_debugging(
-    start: Start, level: str, *, told: bool
+def test_a_library_tells_of_all_that_it_does_only_when_debugging(
+    start: Start, library: str, level: str, *, told: bool
 ) -> None:
     stderr = start(level=level)
-    logging.getLogger("httpx").info("HTTP Request: POST http://provider/v1/refunds")
+    logging.getLogger(library).info("HTTP Request: POST http://provider/v1/refunds")
 
     assert ("HTTP Request" in stderr.getvalue()) is told
 

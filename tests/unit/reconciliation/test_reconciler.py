@@ -7,7 +7,8 @@ import pytest
 from typing_extensions import override
 
 from coordinator.core.model import SagaState
-from coordinator.journal.base import JournalUnavailable, VerbKind
+from coordinator.journal.base import JournalUnavailable
+from coordinator.journal.verbs import VerbKind
 from coordinator.reconciliation.base import THERE, Orphan, Summary
 from coordinator.reconciliation.reconciler import SAGAS
 from mesh.effects import Effect, EffectKey, EffectState
