@@ -28,6 +28,7 @@ MAX_REQUEST_BYTES = 1 << 20
 TEXT = "string"
 
 _GIVES_NULL = "the expression gives null for this input"
+_GIVES_UNREADABLE = "the expression gives a message that cannot be read; is it nested too deep?"
 
 _CEL_NAME = re.compile(r"(?<![.\w])[A-Z]+(?![.\w])")
 
@@ -97,6 +98,9 @@ class Expression:
             value: object = result.value()
         except RuntimeError as error:
             raise RequestNotBuildable(_without_values(str(error))) from None
+        except TypeError:
+            # CEL has written what protobuf for Python does not parse.
+            raise RequestNotBuildable(_GIVES_UNREADABLE) from None
         if result.type() == cel.Type.ERROR:
             raise RequestNotBuildable(_without_values(str(value)))
         return value

@@ -407,6 +407,16 @@ def test_no_type_is_copied_whole_that_may_be_inside_of_itself() -> None:
         assert (built == "input is no m.M") == (levels == 102)
 
 
+def test_a_message_nested_too_deep_to_be_read_is_not_built() -> None:
+    files = proto("message M { M m = 1; }")
+    both = of_type("m.M", "m.M{m: input}", files)
+    given = b""
+    for _ in range(99):
+        given = tagged(1, LENGTH, given)
+    assert both.built(given) == tagged(1, LENGTH, given)
+    assert "nested too deep" in str(both.built(tagged(1, LENGTH, given)))
+
+
 def test_no_type_is_copied_whole_that_is_very_deep() -> None:
     nested = "".join(f"message M{n} {{ M{n + 1} m = 1; }}" for n in range(65))
     files = proto(f"{nested} message M65 {{}}")
