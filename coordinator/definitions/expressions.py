@@ -21,12 +21,14 @@ from google.protobuf.message_factory import GetMessageClass
 from coordinator.core.model import RequestNotBuildable
 from coordinator.definitions.checked import CheckedExpression
 from coordinator.definitions.complaints import Complaint, complaints_of
+from coordinator.definitions.copying import copier_of
 from coordinator.definitions.scope import Scope
 
 MAX_REQUEST_BYTES = 1 << 20
 TEXT = "string"
 
 _GIVES_NULL = "the expression gives null for this input"
+_GIVES_UNREADABLE = "the expression gives a message that cannot be read; is it nested too deep?"
 
 _CEL_NAME = re.compile(r"(?<![.\w])[A-Z]+(?![.\w])")
 
@@ -45,16 +47,15 @@ class Expression:
     def __init__(self, program: cel.Expression, scope: Scope) -> None:
         self._program = program
         self.checked = CheckedExpression(program.serialize())
-        self._reads = {
-            name: GetMessageClass(message)
+        reads = {
+            name: message
             for name, message in scope.variables.items()
             if message is not None and name in self.checked.identifiers
         }
-
-    @property
-    def constant(self) -> bool:
+        self._reads = {name: GetMessageClass(message) for name, message in reads.items()}
+        self._copier = copier_of(self.checked, scope.pool, reads)
+        self.constant = not reads
         """Whether it gives the same for every saga, because it reads nothing of any."""
-        return not self._reads
 
     def message(self, values: Mapping[str, bytes]) -> Message:
         """The message that it gives for these serialised values of its names.
@@ -62,25 +63,44 @@ class Expression:
         Raises:
             RequestNotBuildable: it fails on them; says why without showing any of them.
         """
-        value = self._evaluate(values)
+        value = self._value(values)
         if isinstance(value, Message):
             return value
         raise RequestNotBuildable(_GIVES_NULL)
 
     def text(self, values: Mapping[str, bytes]) -> str:
         """Like `message`, for an expression that gives text."""
-        value = self._evaluate(values)
+        value = self._value(values)
         if isinstance(value, str):
             return value
         raise RequestNotBuildable(_GIVES_NULL)
 
-    def _evaluate(self, values: Mapping[str, bytes]) -> object:
-        data = {name: _parsed(name, form, values) for name, form in self._reads.items()}
+    def _value(self, values: Mapping[str, bytes]) -> object:
+        messages = self._parsed(values)
+        copied = self._copier(messages) if self._copier else None
+        return self._by_cel(messages) if copied is None else copied
+
+    def _parsed(self, values: Mapping[str, bytes]) -> list[Message]:
+        messages = []
+        for name, form in self._reads.items():
+            try:
+                messages.append(form.FromString(values[name]))
+            except KeyError:
+                raise RequestNotBuildable(f"{name} has no response") from None
+            except DecodeError:
+                raise RequestNotBuildable(f"{name} is no {form.DESCRIPTOR.full_name}") from None
+        return messages
+
+    def _by_cel(self, messages: list[Message]) -> object:
+        data = dict(zip(self._reads, messages, strict=True))
         try:
             result = self._program.eval(data=data)
             value: object = result.value()
         except RuntimeError as error:
             raise RequestNotBuildable(_without_values(str(error))) from None
+        except TypeError:
+            # CEL has written what protobuf for Python does not parse.
+            raise RequestNotBuildable(_GIVES_UNREADABLE) from None
         if result.type() == cel.Type.ERROR:
             raise RequestNotBuildable(_without_values(str(value)))
         return value
@@ -161,15 +181,6 @@ def _shown(kind: cel.Type) -> str:
     if kind.is_message():
         return kind.name()
     return _CEL_NAME.sub(lambda name: name.group().lower(), kind.name())
-
-
-def _parsed(name: str, form: type[Message], values: Mapping[str, bytes]) -> Message:
-    if name not in values:
-        raise RequestNotBuildable(f"{name} has no response")
-    try:
-        return form.FromString(values[name])
-    except DecodeError:
-        raise RequestNotBuildable(f"{name} is no {form.DESCRIPTOR.full_name}") from None
 
 
 def _without_values(message: str) -> str:
