@@ -108,8 +108,8 @@ class Skewed(LoopClock):
 
     skew_ms = 0
 
-    def monotonic_ms(self) -> int:
-        return super().monotonic_ms() + self.skew_ms
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop, lambda: loop.time() + self.skew_ms / 1_000)
 
 
 async def seconds_to_the_deadline(world: World, clock: type[Skewed]) -> float:
