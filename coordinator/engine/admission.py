@@ -21,6 +21,7 @@ import structlog
 
 from coordinator.core.model import Definition
 from coordinator.engine.errors import Excess, Overloaded
+from coordinator.engine.gate import Gate
 from coordinator.engine.gates import Gates
 from coordinator.engine.ports import Ports
 
@@ -63,11 +64,13 @@ class Admission:
             self._refuse(Excess.SAGAS, "as many sagas are under way as this coordinator may hold")
         if starts >= self._limits.starts:
             self._refuse(Excess.STARTS, "too many starts wait for the coordinator's database")
-        for step in definition.steps:
-            gate = self._gates.of(step.service)
-            if gate.wait_ms > self._limits.wait_ms:
+        for gate in self._gates.waited_for():
+            if gate.wait_ms > self._limits.wait_ms and self._needs(definition, gate):
                 words = f"too many calls wait for {gate.participant}"
                 self._refuse(Excess.CALLS, words, gate.wait_ms)
+
+    def _needs(self, definition: Definition, gate: Gate) -> bool:
+        return any(self._gates.of(step.service) is gate for step in definition.steps)
 
     def _refuse(self, excess: Excess, words: str, wait_ms: int = 0) -> NoReturn:
         self._stats.shed(excess)

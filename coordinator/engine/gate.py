@@ -101,6 +101,11 @@ class Gate:
         )
 
     @property
+    def does_wait(self) -> bool:
+        """Whether a Do waits."""
+        return bool(self._does)
+
+    @property
     def wait_ms(self) -> int:
         """How long the Do that waits longest has waited for room; 0 while the circuit is open."""
         if self.circuit_open or not self._does:
@@ -115,7 +120,8 @@ class Gate:
         if not self._in_flight:
             self._heard_ms = self._clock.monotonic_ms()
         self._in_flight += 1
-        self._doing += direction is _DO
+        if direction is _DO:
+            self._doing += 1
         return True
 
     def wait(self, direction: Direction, go: Callable[[], None]) -> Waiting:
@@ -129,9 +135,18 @@ class Gate:
 
     def answered(self, direction: Direction, answer: Answer) -> None:
         """Make room, learn from the answer, and let go of those who wait."""
-        self._learn(answer)
+        self._answers += 1
+        self._heard_ms = self._clock.monotonic_ms()
+        if isinstance(answer, Failed) and answer.failure.kind is FailureKind.UNKNOWN:
+            self._unclear += 1
+            self._weigh(answer.failure)
+        else:
+            self._unclear = 0
+            if self._window < self._limit and 2 * self._in_flight >= self._window:
+                self._window += 1
         self._in_flight -= 1
-        self._doing -= direction is _DO
+        if direction is _DO:
+            self._doing -= 1
         if self._does or self._undoes:
             self._let_go()
 
@@ -168,19 +183,9 @@ class Gate:
             waiting, _ = lane.popitem(last=False)
             waiting.go()
 
-    def _learn(self, answer: Answer) -> None:
-        self._answers += 1
-        self._heard_ms = self._clock.monotonic_ms()
-        if isinstance(answer, Failed) and answer.failure.kind is FailureKind.UNKNOWN:
-            self._unclear += 1
-            if answer.failure.code in _AWAY or self._unclear >= _REPEATEDLY:
-                self._suspect(answer.failure)
+    def _weigh(self, failure: Failure) -> None:
+        if failure.code not in _AWAY and self._unclear < _REPEATEDLY:
             return
-        self._unclear = 0
-        if self._window < self._limit and 2 * self._in_flight >= self._window:
-            self._window += 1
-
-    def _suspect(self, failure: Failure) -> None:
         if self._answers >= self._window:  # a round trip since the last time
             self._window = max(self._window // 2, min(FIRST_WINDOW, self._limit))
             self._answers = 0

@@ -53,6 +53,10 @@ class Gates:
         participant = self._participants.whose(service)
         return self._gates.get(participant) or self._build(participant, service)
 
+    def waited_for(self) -> Sequence[Gate]:
+        """Those before which calls wait for room; nearly always none."""
+        return [gate for gate in self._gates.values() if gate.does_wait]
+
     def conditions(self) -> Sequence[Condition]:
         """How all participants do that were ever called; may be asked from another thread."""
         return [gate.condition for gate in list(self._gates.values())]

@@ -28,7 +28,7 @@ def method_of(service: str, direction: Direction) -> str:
 
 def start_span(tracer: trace.Tracer, attempt: Attempt) -> Span:
     """Start the span of an attempt; a Compensate links to the Do that it undoes."""
-    if not attempt.traceparent.endswith(_SAMPLED):
+    if not attempt.traceparent or not attempt.traceparent.endswith(_SAMPLED):
         return INVALID_SPAN
     parent = _PROPAGATOR.extract({"traceparent": attempt.traceparent})
     method = method_of(attempt.service, attempt.direction)

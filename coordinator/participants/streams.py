@@ -77,9 +77,10 @@ class Streams:
             return None
         for _ in self._streams:
             self._streams.rotate()
-            if self._streams[0].open:
+            stream = self._streams[0]
+            if stream.open:
                 self.calls += 1
-                return self._streams[0]
+                return stream
         return None
 
     async def close(self) -> None:
