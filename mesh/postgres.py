@@ -8,7 +8,6 @@ async with transaction(engine) as tx:
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
@@ -20,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mesh.errors import Conflict, MeshError, Overloaded, Retry
+from mesh.sessions import PATIENCE_SECONDS, at_hand, is_dead
 from mesh.statement import session_of
 
 _SETTINGS = {
@@ -56,7 +56,7 @@ def create_engine(dsn: str, *, pool_size: int = 20) -> AsyncEngine:
         driver_url(dsn),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=5,
+        pool_timeout=PATIENCE_SECONDS,
         hide_parameters=True,
         connect_args={"connect_timeout": 5, **_KEEPALIVE, **_NOTHING_BY_ITSELF},
     )
@@ -89,23 +89,12 @@ async def set_all(session: psycopg.AsyncConnection, settings: Mapping[str, str])
 
 
 def _leave_when_dead(engine: AsyncEngine) -> None:
-    """Have idle sessions looked at when they are taken, without asking the server for a word.
-
-    Nobody has anything to say to a session that asks nothing, except that it is over. A server that
-    vanished says so through the keepalive.
-    """
+    """Have idle sessions looked at when they are taken from the pool."""
 
     @event.listens_for(engine.sync_engine, "checkout")
     def look(session: DBAPIConnection, _record: object, _proxy: object) -> None:
-        driver: psycopg.AsyncConnection = session.driver_connection
-        if driver.closed or _is_readable(driver.fileno()):
+        if is_dead(session.driver_connection):
             raise InvalidatePoolError
-
-
-def _is_readable(descriptor: int) -> bool:
-    looking = select.poll()
-    looking.register(descriptor, select.POLLIN)
-    return bool(looking.poll(0))
 
 
 def leave_when_read_only(engine: AsyncEngine) -> None:
@@ -141,7 +130,7 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         MeshError: as `transaction` does; what was not answered may have happened.
     """
     with translated_errors():
-        async with engine.connect() as connection, _left_when_useless(connection):
+        async with at_hand(engine) as connection, _left_when_useless(connection):
             yield connection
 
 

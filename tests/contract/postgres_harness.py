@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from google.protobuf.message import Message
-from sqlalchemy import Column, Integer, MetaData, Table, Text, delete, func, insert, select, text
+from sqlalchemy import Column, Integer, MetaData, Table, Text, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mesh.barrier.postgres import PostgresBarrier
@@ -17,17 +17,13 @@ from mesh.errors import Rejected
 from mesh.step import GuardedStep, Step, StepCall
 from protos.order.v1 import order_pb2
 from tests.contract.barrier_harness import BarrierHarness, Pause
+from tests.locks import waiting
 
 effects = Table(
     "effect",
     MetaData(),
     Column("effect_id", Integer, primary_key=True, autoincrement=True),
     Column("saga_id", Text, nullable=False),
-)
-
-_WAITING = text(
-    "SELECT count(*) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
 
 
@@ -106,7 +102,4 @@ class PostgresHarness(BarrierHarness):
 
     async def underway(self, call: asyncio.Task[Message]) -> None:
         """The calls wait for each other on the unique key of the barrier's row."""
-        async with self._engine.connect() as connection:
-            while not call.done() and not (await connection.execute(_WAITING)).scalar_one():
-                await connection.rollback()
-                await asyncio.sleep(0.005)
+        await waiting(self._engine, 1, call)

@@ -30,6 +30,7 @@ from payment_svc.steps import ChargePayment
 from payment_svc.store import Payments
 from payment_svc.stripe_provider import StripeProvider
 from protos.payment.v1 import payment_pb2
+from tests.moments import when_given_back
 
 ANSWERED = 0
 """Exit code of a call that was answered, whatever the answer was."""
@@ -99,6 +100,7 @@ async def _run(run: Run) -> None:
     async with engine.connect() as connection:  # what a new connection asks is of no interest
         await connection.execute(text("SELECT 1"))
     event.listen(engine.sync_engine, "checkin", lambda *_: tick())
+    when_given_back(tick)
     await _answer(run, engine, tick)
     await engine.dispose()
 
