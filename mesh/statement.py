@@ -47,6 +47,8 @@ class Statement:
         places = {parameter: f"${place}" for place, parameter in enumerate(types, start=1)}
         self.name = name.encode()
         self.text = (text % places).encode()
+        self.source = text
+        self.types = types
         self.oids = [_OIDS[type_] for type_ in types.values()]
         self._parameters = tuple(types)
         self._formats = [Format.BINARY] * len(types)

@@ -17,8 +17,9 @@ provider lets an intent succeed once, whatever the keys. Keys only save work; af
 mean nothing, and an intent that stage 2 lost has never been confirmed. A 5xx is what its key
 answers for ever, so the next try of that call has a new numbered key.
 
-What became of the payment is written for readers before the barrier stores the outcome: a crash in
-between repeats the stage, and no reader is ever told something that did not happen.
+What becomes of the payment is written for readers along with stage 2 and with the answer. What is
+refused or given back is written before the barrier stores it: a crash in between repeats the stage,
+and no reader is ever told something that did not happen.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import grpc
 import structlog
 
 from mesh import money
-from mesh.barrier.staged import StagedStep, StageRecord, Superseded
+from mesh.barrier.staged import Note, StagedStep, StageRecord, Superseded
 from mesh.errors import MeshError, Rejected, Retry
 from mesh.step import StepCall
 from payment_svc.payment import Charge, PaymentState
@@ -88,13 +89,13 @@ class ChargePayment(
         """
         if INTENT not in record.note:
             await self._open(call, request, record)
-        charge = _charge(call, request, record)
-        await self._mark(charge, PaymentState.PENDING)
+        charge = _charge(call, request, record.note)
         reason = str(record.note.get(REJECTION, "")) or await self._verdict(call, request, record)
         if reason and await self._withdrawn(charge, record, reason):
             await self._mark(charge, PaymentState.DECLINED, reason)
             raise _rejected(reason)
-        await self._mark(charge, PaymentState.CHARGED)
+        record.with_response(self._payments.marking(charge, PaymentState.CHARGED))
+        _log.info("payment.charged", payment_id=charge.payment_id, reason="")
         return payment_pb2.ChargePaymentResponse(
             payment_id=charge.payment_id, provider_reference=charge.provider_reference
         )
@@ -110,7 +111,7 @@ class ChargePayment(
         """
         if INTENT not in record.note:
             return
-        charge = _charge(call, request, record)
+        charge = _charge(call, request, record.note)
         await self._mark(charge, PaymentState.REFUNDING)
         intent = await self._provider.retrieve(charge.provider_reference)
         if intent.state not in _FINAL:
@@ -135,8 +136,10 @@ class ChargePayment(
         except ProviderBroken:
             await _next_key(CREATE, record)
             raise
+        note = {**record.note, INTENT: intent.id, PAYMENT_ID: self._new_id()}
+        pending = self._payments.marking(_charge(call, request, note), PaymentState.PENDING)
         try:
-            await record.advance({**record.note, INTENT: intent.id, PAYMENT_ID: self._new_id()})
+            await record.advance(note, along=pending)
         except Superseded:
             with suppress(Passed):  # it is a twin's as well, and Compensate has seen to it
                 await self._provider.cancel(intent.id)
@@ -223,15 +226,13 @@ class ChargePayment(
 _FINAL = frozenset({IntentState.SUCCEEDED, IntentState.CANCELLED})
 
 
-def _charge(
-    call: StepCall, request: payment_pb2.ChargePaymentRequest, record: StageRecord
-) -> Charge:
+def _charge(call: StepCall, request: payment_pb2.ChargePaymentRequest, note: Note) -> Charge:
     return Charge(
-        payment_id=str(record.note[PAYMENT_ID]),
+        payment_id=str(note[PAYMENT_ID]),
         order_id=request.order_id,
         saga_id=call.saga_id,
         amount=money.from_proto(request.amount),
-        provider_reference=str(record.note[INTENT]),
+        provider_reference=str(note[INTENT]),
     )
 
 

@@ -12,9 +12,10 @@ from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.barrier import rules
+from mesh.barrier.along import Along
 from mesh.barrier.rules import BarrierState, canonical
 from mesh.errors import Rejected
-from mesh.statement import COMMIT, Question, Statement, ask, is_begun
+from mesh.statement import COMMIT, Question, Statement, Value, ask, is_begun
 from mesh.step import StepCall, StepTypes
 
 Note = Mapping[str, str | int]
@@ -120,14 +121,14 @@ _NOTE = Statement(
 
 async def insert_doing(tx: AsyncConnection, call: StepCall, service: str, request: Message) -> bool:
     """True if this Do is the first; waits for a parallel twin's transaction to end."""
-    return await _insert(tx, call, service=service, state=BarrierState.DOING, **_sent(request))
+    return await _insert(tx, call, service=service, state=BarrierState.DOING, **sent(request))
 
 
 async def insert_rejected(
     tx: AsyncConnection, call: StepCall, service: str, request: Message, rejection: bytes
 ) -> bool:
     """True if nothing else was decided since this Do gave up its row; waits like `insert_doing`."""
-    values = {**_sent(request), "rejection": rejection}
+    values = {**sent(request), "rejection": rejection}
     return await _insert(tx, call, service=service, state=BarrierState.REJECTED, **values)
 
 
@@ -151,13 +152,14 @@ async def move(
     call: StepCall,
     source: BarrierState,
     target: BarrierState,
-    *,
-    response: bytes | None = None,
-    rejection: bytes | None = None,
+    along: Along | None = None,
+    **outcome: bytes,
 ) -> bool:
-    """Compare and swap the state; False when it is no longer `source`."""
-    question = _moving(call, source, target, response=response, rejection=rejection)
-    (moved,) = await ask(tx, question)
+    """Compare and swap the state; False when it is no longer `source`, and nothing goes along.
+
+    `outcome` is the response or the rejection to store.
+    """
+    (moved,) = await ask(tx, _with(along, _MOVE, _moving(call, source, target, outcome)))
     return bool(moved)
 
 
@@ -169,16 +171,18 @@ async def finish(tx: AsyncConnection, call: StepCall, response: bytes) -> None:
     """
     if not (tx.in_transaction() and is_begun(tx)):
         raise RuntimeError(f"{call.key}: do() must not end the transaction that it is given")
-    done = _moving(call, BarrierState.DOING, BarrierState.DONE, response=response)
-    await ask(tx, done, COMMIT)
+    done = _moving(call, BarrierState.DOING, BarrierState.DONE, {"response": response})
+    await ask(tx, _MOVE(**done), COMMIT)
 
 
 async def note(
-    tx: AsyncConnection, call: StepCall, state: BarrierState, stage: int, changed: Note
+    tx: AsyncConnection, call: StepCall, here: Row, changed: Note, along: Along | None = None
 ) -> bool:
-    """Compare and swap the note; False when state or stage are others by now."""
+    """Compare and swap the note of a row; False when its state or stage are others by now."""
     told = json.dumps(dict(changed))
-    (noted,) = await ask(tx, _NOTE(**_key(call), state=state, stage=stage, note=told))
+    at: dict[str, Value] = {"state": here.state, "stage": here.stage}
+    values = {**_key(call), **at, "note": told}
+    (noted,) = await ask(tx, _with(along, _NOTE, values))
     return bool(noted)
 
 
@@ -197,7 +201,8 @@ def begun(service: str, request: Message) -> Row:
     )
 
 
-def _sent(request: Message) -> dict[str, bytes]:
+def sent(request: Message) -> dict[str, bytes]:
+    """What is stored of a request."""
     sent = canonical(request)
     return {"request": sent, "sha256": sha256(sent).digest()}
 
@@ -209,15 +214,14 @@ async def _insert(tx: AsyncConnection, call: StepCall, **values: str | bytes) ->
 
 
 def _moving(
-    call: StepCall,
-    source: BarrierState,
-    target: BarrierState,
-    *,
-    response: bytes | None = None,
-    rejection: bytes | None = None,
-) -> Question:
-    outcome = {"response": response, "rejection": rejection}
-    return _MOVE(**_key(call), source=source, target=target, **outcome)
+    call: StepCall, source: BarrierState, target: BarrierState, outcome: Mapping[str, bytes]
+) -> Mapping[str, Value]:
+    none = {"response": None, "rejection": None}
+    return {**_key(call), "source": source, "target": target, **none, **outcome}
+
+
+def _with(along: Along | None, change: Statement, values: Mapping[str, Value]) -> Question:
+    return change(**values) if along is None else along.after(change, values)
 
 
 async def _read(tx: AsyncConnection, call: StepCall, statement: Statement) -> Row:

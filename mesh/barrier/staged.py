@@ -39,6 +39,7 @@ from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mesh.barrier import rows, rules
+from mesh.barrier.along import Along
 from mesh.barrier.rows import Note, Outcome, Row
 from mesh.barrier.rules import BarrierState, Superseded
 from mesh.clock import Clock, wall_clock_ms
@@ -63,8 +64,8 @@ class StageRecord(ABC):
         """What Do answered; None when it has not, or not yet."""
 
     @abstractmethod
-    async def advance(self, note: Note) -> None:
-        """Commit a new note in place of the old one.
+    async def advance(self, note: Note, along: Along | None = None) -> None:
+        """Commit a new note in place of the old one, and with it what goes along.
 
         Raises:
             Superseded: `do` was overtaken by a Compensate; clean up and let this pass.
@@ -72,6 +73,10 @@ class StageRecord(ABC):
                 did under the provider's idempotency key is what the other one goes on with.
             NotNow: `STEP_EXPIRED`, in `do`; noted nevertheless, so that Compensate knows.
         """
+
+    @abstractmethod
+    def with_response(self, along: Along) -> None:
+        """Commit this with the response that `do` returns; if none is stored, neither is this."""
 
     @abstractmethod
     def refuse_expired(self) -> None:
@@ -141,22 +146,30 @@ class _GuardedStagedStep:
             return await rows.read(db, call)
 
     async def _run(self, call: StepCall, request: Message, row: Row) -> Outcome:
+        record = self._record(call, row)
         try:
-            response = await self._step.do(call, request, self._record(call, row))
+            response = await self._step.do(call, request, record)
         except Rejected as rejection:
             frozen = rules.freeze(rejection, self.types)
             settled = await self._settle(call, request, BarrierState.REJECTED, rejection=frozen)
             return rules.thaw(frozen) if settled is None else settled
         stored = rules.canonical(rules.check_response(self.types, response))
-        settled = await self._settle(call, request, BarrierState.DONE, response=stored)
+        settled = await self._settle(
+            call, request, BarrierState.DONE, record.along, response=stored
+        )
         return response if settled is None else settled
 
     async def _settle(
-        self, call: StepCall, request: Message, state: BarrierState, **outcome: bytes
+        self,
+        call: StepCall,
+        request: Message,
+        state: BarrierState,
+        along: Along | None = None,
+        **outcome: bytes,
     ) -> Outcome | None:
         """Store the outcome: None; or what a twin or a Compensate has stored before."""
         async with session(self._engine) as db:
-            if await rows.move(db, call, BarrierState.DOING, state, **outcome):
+            if await rows.move(db, call, BarrierState.DOING, state, along=along, **outcome):
                 return None
             settled = (await rows.read(db, call)).outcome(call, request, self.types)
         if settled is None:
@@ -176,7 +189,7 @@ class _GuardedStagedStep:
                 await rows.move(tx, call, row.state, target)
         return replace(row, state=target)
 
-    def _record(self, call: StepCall, row: Row) -> StageRecord:
+    def _record(self, call: StepCall, row: Row) -> _StoredRecord:
         return _StoredRecord(self._engine, self._clock, self.types, call, row)
 
 
@@ -199,6 +212,8 @@ class _StoredRecord(StageRecord):
         self._call = call
         self._row = row
         self._response = row.parsed_response(types)
+        self.along: Along | None = None
+        """What is to be stored with the response."""
 
     @property
     def note(self) -> Note:
@@ -208,16 +223,19 @@ class _StoredRecord(StageRecord):
     def response(self) -> Message | None:
         return self._response
 
-    async def advance(self, note: Note) -> None:
+    async def advance(self, note: Note, along: Along | None = None) -> None:
         here = self._row
         async with session(self._engine) as db:
-            moved = await rows.note(db, self._call, here.state, here.stage, note)
+            moved = await rows.note(db, self._call, here, note, along)
             found = here if moved else await rows.read(db, self._call)
         if not moved:
             raise _overtaken(self._call, here.state, found.state)
         self._row = replace(here, note=note, stage=here.stage + 1)
         if here.state is BarrierState.DOING:
             self.refuse_expired()
+
+    def with_response(self, along: Along) -> None:
+        self.along = along
 
     def refuse_expired(self) -> None:
         rules.refuse_expired(self._call, self._clock())

@@ -22,6 +22,7 @@ from coordinator.journal.memory import MemoryJournal, _Waiting
 from coordinator.journal.memory_store import MemoryStore
 from coordinator.participants import outcome
 from mesh.barrier import mongo, rows, rules
+from mesh.barrier.along import Along
 from mesh.barrier.mongo_algorithm import Algorithm
 from mesh.barrier.mongo_operations import Document, Script
 from mesh.barrier.rules import BarrierState
@@ -70,10 +71,14 @@ def looking_again(patch: pytest.MonkeyPatch) -> None:
     """A Compensate undoes what it sees, and a Do goes on as it began."""
 
     async def note(
-        tx: AsyncConnection, call: StepCall, state: BarrierState, stage: int, changed: rows.Note
+        tx: AsyncConnection,
+        call: StepCall,
+        here: rows.Row,
+        changed: rows.Note,
+        along: Along | None = None,
     ) -> bool:
         found = await rows.read(tx, call)
-        return await honest(tx, call, found.state, found.stage, changed)
+        return await honest(tx, call, found, changed, along)
 
     honest = rows.note
     tombstones(patch)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from mesh.barrier.along import AlongStatement
 from mesh.barrier.staged import StagedBarrier, StagedStep, StageRecord, Superseded
 from mesh.barrier.tables import barrier
 from mesh.errors import Conflict, NotNow, Rejected
@@ -22,6 +24,14 @@ REQUEST = Request(order_id="order-1")
 COMPENSATION = payment_pb2.ChargePaymentCompensation(request=REQUEST)
 
 Body = Callable[[StageRecord], Awaitable[None]]
+
+TELL = AlongStatement(
+    "tell", "INSERT INTO told (what) SELECT %(what)s FROM moved", {"what": "text"}
+)
+OPEN_TRANSACTIONS = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL"
+)
 
 
 async def nothing(_: StageRecord) -> None:
@@ -262,7 +272,126 @@ async def test_no_transaction_is_open_while_the_step_runs(
     guard: Guard, engine: AsyncEngine
 ) -> None:
     async def look(_: StageRecord) -> None:
-        assert engine.pool.status().endswith("Current Checked out connections: 0")
+        async with engine.connect() as connection:
+            assert (await connection.execute(OPEN_TRANSACTIONS)).scalar_one() == 0
 
     await guard(look).do(CALL, REQUEST)
     await guard(compensate=look).compensate(CALL, COMPENSATION)
+
+
+@pytest.fixture
+async def _told(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE told (what text PRIMARY KEY)"))
+
+
+async def told(engine: AsyncEngine) -> list[str]:
+    async with engine.connect() as connection:
+        return list((await connection.execute(text("SELECT what FROM told"))).scalars())
+
+
+async def note_and_tell(record: StageRecord) -> None:
+    await record.advance({"charge": "charge-1"}, along=TELL(what="created"))
+
+
+async def answer_and_tell(record: StageRecord) -> None:
+    record.with_response(TELL(what="charged"))
+
+
+@pytest.mark.usefixtures("_told")
+async def test_what_goes_along_with_a_note_is_there_as_soon_as_the_note(
+    guard: Guard, engine: AsyncEngine
+) -> None:
+    async def look(record: StageRecord) -> None:
+        await note_and_tell(record)
+        assert await told(engine) == ["created"]
+        await crash(record)
+
+    with pytest.raises(ZeroDivisionError):
+        await guard(look).do(CALL, REQUEST)
+    assert await told(engine) == ["created"]
+
+
+@pytest.mark.usefixtures("_told")
+async def test_what_goes_along_with_a_note_that_comes_too_late_is_not_written(
+    guard: Guard, engine: AsyncEngine
+) -> None:
+    async def be_overtaken(record: StageRecord) -> None:
+        with pytest.raises(ZeroDivisionError):
+            await guard(note_and_crash).do(CALL, REQUEST)
+        await record.advance({"charge": "charge-2"}, along=TELL(what="again"))
+
+    async def note_and_crash(record: StageRecord) -> None:
+        await create_charge(record)
+        await crash(record)
+
+    with pytest.raises(Conflict):
+        await guard(be_overtaken).do(CALL, REQUEST)
+    assert await told(engine) == []
+
+
+@pytest.mark.usefixtures("_told")
+async def test_a_note_is_not_kept_when_what_goes_along_cannot_be_written(
+    guard: Guard, engine: AsyncEngine
+) -> None:
+    async def note_twice(record: StageRecord) -> None:
+        await note_and_tell(record)
+        await record.advance({"charge": "charge-2"}, along=TELL(what="created"))
+
+    async def resume(record: StageRecord) -> None:
+        assert record.note == {"charge": "charge-1"}
+
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await guard(note_twice).do(CALL, REQUEST)
+    await guard(resume).do(CALL, REQUEST)
+    assert await told(engine) == ["created"]
+
+
+@pytest.mark.usefixtures("_told")
+async def test_what_goes_along_with_the_response_is_written_once(
+    guard: Guard, engine: AsyncEngine
+) -> None:
+    async def look(record: StageRecord) -> None:
+        await answer_and_tell(record)
+        assert await told(engine) == []
+
+    for _ in range(2):
+        await guard(look).do(CALL, REQUEST)
+    assert await told(engine) == ["charged"]
+
+
+@pytest.mark.usefixtures("_told")
+async def test_what_goes_along_with_a_response_that_is_not_stored_is_not_written(
+    guard: Guard, engine: AsyncEngine
+) -> None:
+    async def reject_after_all(record: StageRecord) -> None:
+        await answer_and_tell(record)
+        await reject(record)
+
+    with pytest.raises(Rejected):
+        await guard(reject_after_all).do(CALL, REQUEST)
+    assert await told(engine) == []
+
+
+@pytest.mark.usefixtures("_told")
+async def test_what_goes_along_with_a_response_that_compensate_forestalls_is_not_written(
+    guard: Guard, engine: AsyncEngine
+) -> None:
+    async def be_compensated(record: StageRecord) -> None:
+        await answer_and_tell(record)
+        await guard().compensate(CALL, COMPENSATION)
+
+    with pytest.raises(Superseded):
+        await guard(be_compensated).do(CALL, REQUEST)
+    assert await told(engine) == []
+
+
+@pytest.mark.usefixtures("_told")
+async def test_a_parameter_with_the_name_of_one_of_the_barriers_is_a_mistake(guard: Guard) -> None:
+    state = AlongStatement("mine", "SELECT %(state)s FROM moved", {"state": "text"})
+
+    async def note(record: StageRecord) -> None:
+        await record.advance({}, along=state(state="mine"))
+
+    with pytest.raises(ValueError, match="state"):
+        await guard(note).do(CALL, REQUEST)

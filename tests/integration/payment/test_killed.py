@@ -20,7 +20,7 @@ from tests.refusals import refused
 pytestmark = SDK_WARNS
 
 DECLINED = "pm_card_chargeDeclinedOnce"
-FEWEST_MOMENTS, MOST_MOMENTS = 6, 30
+FEWEST_MOMENTS, MOST_MOMENTS = 5, 30
 
 
 @pytest.fixture

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.message import Message
 from google.type import money_pb2
 
+from mesh.barrier.along import Along
 from mesh.barrier.rules import already_compensated, busy
 from mesh.barrier.staged import Note, StageRecord
 from mesh.errors import Conflict, MeshError, Rejected, Retry
@@ -172,6 +174,7 @@ class Record(StageRecord):
     def __init__(self, row: Row) -> None:
         self._row = row
         self._state, self._note, self._stage = row.state, row.note, row.stage
+        self.along: Along | None = None
 
     @property
     def note(self) -> Note:
@@ -181,7 +184,7 @@ class Record(StageRecord):
     def response(self) -> Message | None:
         return self._row.outcome if isinstance(self._row.outcome, Message) else None
 
-    async def advance(self, note: Note) -> None:
+    async def advance(self, note: Note, along: Along | None = None) -> None:
         await Pause()
         row = self._row
         if (row.state, row.stage) != (self._state, self._stage):
@@ -189,7 +192,11 @@ class Record(StageRecord):
             raise already_compensated(CALL) if undone else busy(CALL)
         row.note, row.stage = note, row.stage + 1
         self._note, self._stage = note, row.stage
+        write(along)
         await Pause()
+
+    def with_response(self, along: Along) -> None:
+        self.along = along
 
     def refuse_expired(self) -> None:
         pass
@@ -203,12 +210,25 @@ class Payments:
 
     async def mark(self, charge: Charge, state: PaymentState, *, failure_reason: str = "") -> bool:
         await Pause()
+        changed = self._write(charge, state)
+        await Pause()
+        return changed
+
+    def marking(self, charge: Charge, state: PaymentState) -> Along:
+        return cast("Along", partial(self._write, charge, state))
+
+    def _write(self, charge: Charge, state: PaymentState) -> bool:
         stored = self.states.get(charge.payment_id)
         changed = stored is None or stored in SOURCES[state]
         if changed:
             self.states[charge.payment_id] = state
-        await Pause()
         return changed
+
+
+def write(along: Along | None) -> None:
+    """Do what goes along with a change of the row, in the same moment."""
+    if along is not None:
+        cast("Callable[[], bool]", along)()
 
 
 class World:
@@ -238,14 +258,13 @@ class World:
             self.row.state = "DOING"
         await Pause()
         if self.row.state == "DOING":
+            record = Record(self.row)
             try:
-                outcome: Message | Rejected = await self._step.do(
-                    CALL, self._request, Record(self.row)
-                )
+                outcome: Message | Rejected = await self._step.do(CALL, self._request, record)
             except Rejected as rejected:
                 outcome = rejected
             await Pause()
-            self._settle("REJECTED" if isinstance(outcome, Rejected) else "DONE", outcome)
+            self._settle(outcome, record.along)
             await Pause()
         return self._answer()
 
@@ -260,9 +279,15 @@ class World:
             await Pause()
             self.row.state = "COMPENSATED"
 
-    def _settle(self, state: str, outcome: Message | Rejected) -> None:
-        if self.row.state == "DOING":
-            self.row.state, self.row.outcome = state, outcome
+    def _settle(self, outcome: Message | Rejected, along: Along | None) -> None:
+        if self.row.state != "DOING":
+            return
+        self.row.outcome = outcome
+        if isinstance(outcome, Rejected):
+            self.row.state = "REJECTED"
+        else:
+            self.row.state = "DONE"
+            write(along)
 
     def _answer(self) -> Message:
         if self.row.state.startswith("COMPENSAT"):
