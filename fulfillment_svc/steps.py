@@ -9,18 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fulfillment_svc import store
 from fulfillment_svc.shipment import Item, ShipmentState
 from fulfillment_svc.validation import request_shipment_violations
+from mesh.barrier.at_once import AtOnce, AtOnceStep
 from mesh.errors import NotNow, RecordMissing
-from mesh.step import Step, StepCall
+from mesh.step import StepCall
 from mesh.validation import reject_if_any
 from protos.fulfillment.v1 import fulfillment_pb2
 
 
 class RequestShipment(
-    Step[
-        fulfillment_pb2.RequestShipmentRequest,
-        fulfillment_pb2.RequestShipmentResponse,
-        AsyncConnection,
-    ]
+    AtOnceStep[fulfillment_pb2.RequestShipmentRequest, fulfillment_pb2.RequestShipmentResponse]
 ):
     """Asks the warehouse to send the goods of one order; `new_id` makes UUIDv7s."""
 
@@ -29,12 +26,9 @@ class RequestShipment(
     def __init__(self, *, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
 
-    async def do(
-        self,
-        call: StepCall,
-        request: fulfillment_pb2.RequestShipmentRequest,
-        tx: AsyncConnection,
-    ) -> fulfillment_pb2.RequestShipmentResponse:
+    def at_once(
+        self, call: StepCall, request: fulfillment_pb2.RequestShipmentRequest
+    ) -> AtOnce[fulfillment_pb2.RequestShipmentResponse]:
         """Request the shipment.
 
         Raises:
@@ -43,8 +37,8 @@ class RequestShipment(
         reject_if_any("SHIPMENT_INVALID", request_shipment_violations(request))
         items = [Item(product_id=i.product_id, quantity=i.quantity) for i in request.items]
         shipment_id = self._new_id()
-        await store.create(tx, shipment_id, request.order_id, call.saga_id, items)
-        return fulfillment_pb2.RequestShipmentResponse(shipment_id=shipment_id)
+        response = fulfillment_pb2.RequestShipmentResponse(shipment_id=shipment_id)
+        return AtOnce(response, store.creating(shipment_id, request.order_id, call.saga_id, items))
 
     async def compensate(
         self,

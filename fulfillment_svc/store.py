@@ -10,33 +10,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fulfillment_svc.shipment import Item, Shipment, ShipmentState
 from fulfillment_svc.tables import shipment, shipment_item
-from mesh.statement import Statement, ask
+from mesh.barrier.at_once import Effect, EffectStatement
 
-_CREATE = Statement(
+_CREATE = EffectStatement(
     "create_shipment",
     """
-    WITH created AS (
+    effect AS (
       INSERT INTO shipment (shipment_id, order_id, saga_id, state)
       VALUES (%(shipment_id)s::uuid, %(order_id)s, %(saga_id)s, 'REQUESTED')
       RETURNING shipment_id
+    ), lines AS (
+      INSERT INTO shipment_item (shipment_id, line, product_id, quantity)
+      SELECT effect.shipment_id, line, item ->> 0, (item ->> 1)::integer
+      FROM effect, jsonb_array_elements(%(items)s::jsonb) WITH ORDINALITY AS items (item, line)
     )
-    INSERT INTO shipment_item (shipment_id, line, product_id, quantity)
-    SELECT created.shipment_id, line, item ->> 0, (item ->> 1)::integer
-    FROM created, jsonb_array_elements(%(items)s::jsonb) WITH ORDINALITY AS items (item, line)
     """,
     dict.fromkeys(("shipment_id", "order_id", "saga_id", "items"), "text"),
 )
 
 
-async def create(
-    tx: AsyncConnection, shipment_id: str, order_id: str, saga_id: str, items: Iterable[Item]
-) -> None:
+def creating(shipment_id: str, order_id: str, saga_id: str, items: Iterable[Item]) -> Effect:
     """Write a shipment down as REQUESTED."""
     lines = [[item.product_id, item.quantity] for item in items]
-    wanted = _CREATE(
+    return _CREATE(
         shipment_id=shipment_id, order_id=order_id, saga_id=saga_id, items=json.dumps(lines)
     )
-    await ask(tx, wanted)
 
 
 async def get(tx: AsyncConnection, shipment_id: str) -> Shipment | None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh.statement import Question, Statement, ask
+from mesh.statement import Statement, ask
 from order_svc.order import Order, OrderState, Purchase, read_purchase
 from order_svc.tables import placement
 from protos.order.v1 import order_pb2
@@ -183,9 +183,9 @@ async def postpone(tx: AsyncConnection, order_id: str, delay: timedelta) -> bool
     return postponed.one_or_none() is not None
 
 
-def settling(order_id: str) -> Question:
+async def settle(tx: AsyncConnection, order_id: str) -> None:
     """Nothing is owed any more."""
-    return _SETTLE(order_id=order_id)
+    await ask(tx, _SETTLE(order_id=order_id))
 
 
 async def reopen(tx: AsyncConnection, order_id: str) -> None:

@@ -1,6 +1,6 @@
 """The steps of an order: written down, and confirmed.
 
-Both work inside the barrier's transaction: the effect commits with the record of its answer.
+The effect of each is one statement, which the barrier makes and records in one.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Collection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh import money
+from mesh.barrier.at_once import AtOnce, AtOnceStep
 from mesh.errors import RecordMissing, Rejected
-from mesh.statement import ask
-from mesh.step import Step, StepCall
+from mesh.step import StepCall
 from mesh.validation import reject_if_any
 from order_svc import placements, store
 from order_svc.order import OrderState, read_purchase
@@ -20,30 +20,33 @@ from order_svc.validation import create_order_violations, order_id_violations
 from protos.order.v1 import order_pb2
 
 
-class CreateOrder(
-    Step[order_pb2.CreateOrderRequest, order_pb2.CreateOrderResponse, AsyncConnection]
-):
+class CreateOrder(AtOnceStep[order_pb2.CreateOrderRequest, order_pb2.CreateOrderResponse]):
     """Writes the order down as PENDING and computes what the customer is charged."""
 
     service = "order.v1.CreateOrder"
 
-    async def do(
-        self, call: StepCall, request: order_pb2.CreateOrderRequest, tx: AsyncConnection
-    ) -> order_pb2.CreateOrderResponse:
+    def at_once(
+        self, call: StepCall, request: order_pb2.CreateOrderRequest
+    ) -> AtOnce[order_pb2.CreateOrderResponse]:
         """Create the order.
 
         Raises:
-            Rejected: ORDER_INVALID, or ORDER_ID_TAKEN when the id belongs to another saga.
+            Rejected: ORDER_INVALID.
         """
         reject_if_any("ORDER_INVALID", create_order_violations(request))
         purchase = read_purchase(request, call.saga_id)
-        if not await store.create(tx, purchase):
-            raise Rejected(
-                "ORDER_ID_TAKEN",
-                f"order {purchase.order_id} belongs to another saga",
-                metadata={"order_id": purchase.order_id},
-            )
-        return order_pb2.CreateOrderResponse(total=money.to_proto(purchase.total))
+        response = order_pb2.CreateOrderResponse(total=money.to_proto(purchase.total))
+        return AtOnce(response, store.creating(purchase))
+
+    async def refusal(
+        self, call: StepCall, request: order_pb2.CreateOrderRequest, tx: AsyncConnection
+    ) -> Rejected:
+        """ORDER_ID_TAKEN: the id belongs to another saga."""
+        return Rejected(
+            "ORDER_ID_TAKEN",
+            f"order {request.order_id} belongs to another saga",
+            metadata={"order_id": request.order_id},
+        )
 
     async def compensate(
         self,
@@ -58,35 +61,34 @@ class CreateOrder(
         await placements.reopen(tx, request.order_id)
 
 
-class ConfirmOrder(
-    Step[order_pb2.ConfirmOrderRequest, order_pb2.ConfirmOrderResponse, AsyncConnection]
-):
+class ConfirmOrder(AtOnceStep[order_pb2.ConfirmOrderRequest, order_pb2.ConfirmOrderResponse]):
     """Tells the customer that the order stands."""
 
     service = "order.v1.ConfirmOrder"
 
-    async def do(
-        self, call: StepCall, request: order_pb2.ConfirmOrderRequest, tx: AsyncConnection
-    ) -> order_pb2.ConfirmOrderResponse:
+    def at_once(
+        self, call: StepCall, request: order_pb2.ConfirmOrderRequest
+    ) -> AtOnce[order_pb2.ConfirmOrderResponse]:
         """Make a PENDING order CONFIRMED.
 
         Raises:
-            Rejected: ORDER_NOT_PENDING, also when there is no such order.
+            Rejected: ORDER_NOT_PENDING, there cannot be such an order.
         """
         if any(order_id_violations(request.order_id)):
             raise Rejected("ORDER_NOT_PENDING", "there is no order with such an id")
-        pending = {OrderState.PENDING}
-        move = store.moving(request.order_id, pending, OrderState.CONFIRMED)
-        moved, _ = await ask(tx, move, placements.settling(request.order_id))
-        if not moved:
-            order = await store.get(tx, request.order_id)
-            state = "UNKNOWN" if order is None else order.state
-            raise Rejected(
-                "ORDER_NOT_PENDING",
-                f"order {request.order_id} is {state}, not PENDING",
-                metadata={"order_id": request.order_id, "state": state},
-            )
-        return order_pb2.ConfirmOrderResponse()
+        return AtOnce(order_pb2.ConfirmOrderResponse(), store.confirming(request.order_id))
+
+    async def refusal(
+        self, call: StepCall, request: order_pb2.ConfirmOrderRequest, tx: AsyncConnection
+    ) -> Rejected:
+        """ORDER_NOT_PENDING, also when there is no such order."""
+        order = await store.get(tx, request.order_id)
+        state = "UNKNOWN" if order is None else order.state
+        return Rejected(
+            "ORDER_NOT_PENDING",
+            f"order {request.order_id} is {state}, not PENDING",
+            metadata={"order_id": request.order_id, "state": state},
+        )
 
     async def compensate(
         self,

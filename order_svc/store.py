@@ -9,30 +9,30 @@ from collections.abc import Collection, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh.statement import Question, Statement, ask
+from mesh.barrier.at_once import Effect, EffectStatement
+from mesh.statement import Statement, ask
 from order_svc.order import Item, Order, OrderState, Purchase
 from order_svc.tables import order_item, orders
 
 _UNSETTLED = {OrderState.PENDING, OrderState.CANCELLED}
 
-
-_CREATE = Statement(
+_CREATE = EffectStatement(
     "create_order",
     """
-    WITH promised AS (
+    promised AS (
       SELECT saga_id, place_time FROM placement WHERE order_id = %(order_id)s::uuid
-    ), created AS (
+    ), effect AS (
       INSERT INTO orders (order_id, saga_id, customer_id, currency, total_minor, state, create_time)
       SELECT %(order_id)s::uuid, %(saga_id)s, %(customer_id)s, %(currency)s, %(total_minor)s,
              'PENDING', coalesce((SELECT place_time FROM promised), now())
       WHERE NOT EXISTS (SELECT FROM promised WHERE saga_id <> %(saga_id)s)
       ON CONFLICT DO NOTHING
       RETURNING order_id
+    ), lines AS (
+      INSERT INTO order_item (order_id, line, product_id, quantity, unit_price_minor)
+      SELECT effect.order_id, line, item ->> 0, (item ->> 1)::integer, (item ->> 2)::bigint
+      FROM effect, jsonb_array_elements(%(items)s::jsonb) WITH ORDINALITY AS items (item, line)
     )
-    INSERT INTO order_item (order_id, line, product_id, quantity, unit_price_minor)
-    SELECT created.order_id, line, item ->> 0, (item ->> 1)::integer, (item ->> 2)::bigint
-    FROM created, jsonb_array_elements(%(items)s::jsonb) WITH ORDINALITY AS items (item, line)
-    RETURNING true
     """,
     {
         "order_id": "text",
@@ -42,6 +42,20 @@ _CREATE = Statement(
         "total_minor": "bigint",
         "items": "text",
     },
+)
+_CONFIRM = EffectStatement(
+    "confirm_order",
+    """
+    effect AS (
+      UPDATE orders SET state = 'CONFIRMED', update_time = now()
+      WHERE order_id = %(order_id)s::uuid AND state = 'PENDING'
+      RETURNING true
+    ), settled AS (
+      UPDATE placement SET due_time = NULL
+      WHERE order_id = %(order_id)s::uuid AND EXISTS (SELECT FROM effect)
+    )
+    """,
+    {"order_id": "text"},
 )
 _MOVE = Statement(
     "move_order",
@@ -54,13 +68,13 @@ _MOVE = Statement(
 )
 
 
-async def create(tx: AsyncConnection, purchase: Purchase) -> bool:
+def creating(purchase: Purchase) -> Effect:
     """Write an order down as PENDING since it was placed.
 
-    False, and nothing is written, when its id is taken or is promised to another saga.
+    Not made when its id is taken or is promised to another saga.
     """
     lines = [[item.product_id, item.quantity, item.unit_price] for item in purchase.items]
-    question = _CREATE(
+    return _CREATE(
         order_id=purchase.order_id,
         saga_id=purchase.saga_id,
         customer_id=purchase.customer_id,
@@ -68,8 +82,20 @@ async def create(tx: AsyncConnection, purchase: Purchase) -> bool:
         total_minor=purchase.total.minor_units,
         items=json.dumps(lines),
     )
-    (created,) = await ask(tx, question)
+
+
+async def create(tx: AsyncConnection, purchase: Purchase) -> bool:
+    """Do `creating`; False when it is not made."""
+    (created,) = await ask(tx, creating(purchase).alone())
     return bool(created)
+
+
+def confirming(order_id: str) -> Effect:
+    """Make a PENDING order CONFIRMED, for which nothing is owed any more.
+
+    Not made when it is not PENDING.
+    """
+    return _CONFIRM(order_id=order_id)
 
 
 async def get(tx: AsyncConnection, order_id: str) -> Order | None:
@@ -86,16 +112,11 @@ async def page(tx: AsyncConnection, before: str, customer_id: str, limit: int) -
     return await _with_items(tx, query.order_by(orders.c.order_id.desc()).limit(limit))
 
 
-def moving(order_id: str, sources: Collection[OrderState], target: OrderState) -> Question:
-    """Move an order from one of some states to another; no row when it is in none of them."""
-    return _MOVE(order_id=order_id, sources=",".join(sources), target=target)
-
-
 async def move(
     tx: AsyncConnection, order_id: str, sources: Collection[OrderState], target: OrderState
 ) -> bool:
-    """See `moving`; False when it is in none of these states."""
-    (moved,) = await ask(tx, moving(order_id, sources, target))
+    """Move an order from one of some states to another; False when it is in none of them."""
+    (moved,) = await ask(tx, _MOVE(order_id=order_id, sources=",".join(sources), target=target))
     return bool(moved)
 
 

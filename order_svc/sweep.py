@@ -20,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mesh.errors import Conflict, Retry
 from mesh.postgres import transaction
-from mesh.statement import ask
 from order_svc import placements, store
 from order_svc.coordinator import (
     Coordinator,
@@ -126,7 +125,7 @@ async def learn(tx: AsyncConnection, order_id: str, saga: saga_pb2.Saga) -> None
         await _create_cancelled(tx, placement)
     tell = store.abandon if is_abandoned(saga) else store.explain
     if await tell(tx, order_id, reason):
-        await ask(tx, placements.settling(order_id))
+        await placements.settle(tx, order_id)
 
 
 async def _create_cancelled(tx: AsyncConnection, placement: Placement) -> None:

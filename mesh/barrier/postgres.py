@@ -7,6 +7,9 @@ came in between, that one has decided, and is answered. So the common case pays 
 Nothing is answered before COMMIT; a COMMIT without an answer is UNAVAILABLE, never a rejection.
 Compensate inserts the same row as a tombstone, so that whichever comes first decides.
 
+A step whose effect is one statement is first tried by that statement alone (`at_once.py`); what is
+said here is the way of all others, and of what that could not do.
+
 No other session ever sees a row in DOING: a crash anywhere before COMMIT leaves no trace.
 
 Handlers must neither commit nor roll back the transaction they are given.
@@ -14,17 +17,19 @@ Handlers must neither commit nor roll back the transaction they are given.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mesh.barrier import rows, rules
+from mesh.barrier.at_once import AtOnceStep, make_and_record
 from mesh.barrier.rows import Outcome, Row
 from mesh.barrier.rules import BarrierState
 from mesh.clock import Clock, wall_clock_ms
 from mesh.errors import Rejected
-from mesh.postgres import transaction
+from mesh.postgres import session, transaction
 from mesh.step import GuardedStep, RequestT, ResponseT, Step, StepCall, StepTypes
 
 
@@ -53,8 +58,10 @@ class _PostgresStep:
         rules.refuse_expired(call, self._clock())
         rules.refuse_large_request(request)
         try:
-            async with transaction(self._engine) as tx:
-                outcome = await self._outcome(call, request, tx)
+            response = await self._at_once(call, request)
+            if response is not None:
+                return response
+            outcome = await self._at_length(call, request)
         except Rejected as rejection:
             outcome = await self._reject(call, request, rejection)
         return rules.answer(outcome)
@@ -66,6 +73,24 @@ class _PostgresStep:
             elif compensation.HasField("response"):
                 raise rules.record_missing(call)
         return self.types.compensated()
+
+    async def _at_once(self, call: StepCall, request: Message) -> Message | None:
+        """The response of a step that is done by one statement; None where it takes more."""
+        if not isinstance(self._step, AtOnceStep):
+            return None
+        wanted = self._step.at_once(call, request)
+        stored = rules.canonical(rules.check_response(self.types, wanted.response))
+        async with session(self._engine) as db:
+            rules.refuse_expired(call, self._clock())  # it may have waited for the session
+            done = await make_and_record(db, wanted.effect, self._key(call), request, stored)
+        return wanted.response if done else None
+
+    def _key(self, call: StepCall) -> Mapping[str, str]:
+        return {"saga_id": call.saga_id, "step": call.step, "service": self._step.service}
+
+    async def _at_length(self, call: StepCall, request: Message) -> Outcome:
+        async with transaction(self._engine) as tx:
+            return await self._outcome(call, request, tx)
 
     async def _outcome(self, call: StepCall, request: Message, tx: AsyncConnection) -> Outcome:
         if not await rows.insert_doing(tx, call, self._step.service, request):

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from inventory_svc.store import connect
 from mesh.postgres import create_engine
+from tests.contract.at_once_harness import AtOnceHarness
 from tests.contract.barrier_harness import BarrierHarness
 from tests.contract.mongo_harness import MongoHarness
 from tests.contract.postgres_harness import PostgresHarness
@@ -31,6 +32,13 @@ async def postgres_harness(engine: AsyncEngine) -> PostgresHarness:
 
 
 @pytest_asyncio.fixture
+async def at_once_harness(engine: AsyncEngine) -> AtOnceHarness:
+    harness = AtOnceHarness(engine)
+    await harness.prepare()
+    return harness
+
+
+@pytest_asyncio.fixture
 async def staged_harness(engine: AsyncEngine) -> StagedHarness:
     harness = StagedHarness(engine)
     await harness.prepare()
@@ -45,7 +53,7 @@ async def mongo_harness(mongodb_uri: str, mongo_database: str) -> AsyncIterator[
         yield harness
 
 
-@pytest.fixture(params=["postgres", "staged", "mongo"])
+@pytest.fixture(params=["postgres", "at_once", "staged", "mongo"])
 def harness(request: pytest.FixtureRequest) -> BarrierHarness:
     """Every barrier in turn; `<param>_harness` is the fixture that builds it."""
     harness = request.getfixturevalue(f"{request.param}_harness")

@@ -15,12 +15,18 @@ from uuid_utils import uuid7
 
 from local.postgres import create_database
 from mesh.postgres import create_engine
-from tests.contract.conftest import harness, mongo_harness, postgres_harness, staged_harness
+from tests.contract.conftest import (
+    at_once_harness,
+    harness,
+    mongo_harness,
+    postgres_harness,
+    staged_harness,
+)
 from tests.hard_cases.mesh import NewWorld
 from tests.unit.engine.world import World
 from tests.virtual_time import VirtualLoop
 
-__all__ = ["harness", "mongo_harness", "postgres_harness", "staged_harness"]
+__all__ = ["at_once_harness", "harness", "mongo_harness", "postgres_harness", "staged_harness"]
 
 
 def pytest_asyncio_loop_factories(

@@ -19,15 +19,17 @@ from sqlalchemy import Column, MetaData, Table, Text, event, func, select, updat
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from mesh.barrier import rows
+from mesh.barrier import at_once, rows
 from mesh.barrier.postgres import PostgresBarrier
 from mesh.barrier.staged import StagedBarrier
 from mesh.errors import Rejected
 from mesh.postgres import create_engine
 from mesh.statement import Question, Rows, ask
 from mesh.step import GuardedStep, StepCall
+from tests.contract.at_once_harness import CreateOrderAtOnce
 from tests.contract.postgres_harness import CreateOrder, effects
 from tests.contract.staged_harness import ChargePayment
+from tests.moments import when_given_back
 
 NEVER = 0
 ANSWERED = 0
@@ -49,6 +51,7 @@ charges = Table(
 
 class Kind(StrEnum):
     POSTGRES = "postgres"
+    AT_ONCE = "at once"
     STAGED = "staged"
 
 
@@ -126,7 +129,9 @@ def _kill_at(engine: AsyncEngine, chosen: int) -> None:
 
     for moment in _MOMENTS:
         event.listen(engine.sync_engine, moment, pass_by)
-    pytest.MonkeyPatch().setattr(rows, "ask", ask_and_pass_by)  # past SQLAlchemy
+    for asking in (rows, at_once):  # past SQLAlchemy
+        pytest.MonkeyPatch().setattr(asking, "ask", ask_and_pass_by)
+    when_given_back(pass_by)
 
 
 async def answer(run: Run, engine: AsyncEngine) -> Message | None:
@@ -144,8 +149,10 @@ async def answer(run: Run, engine: AsyncEngine) -> Message | None:
 
 async def effects_of(run: Run, engine: AsyncEngine) -> int:
     """What the saga holds now."""
+    in_database = select(func.count()).where(effects.c.saga_id == run.saga_id)
     counts = {
-        Kind.POSTGRES: select(func.count()).where(effects.c.saga_id == run.saga_id),
+        Kind.POSTGRES: in_database,
+        Kind.AT_ONCE: in_database,
         Kind.STAGED: select(func.count()).where(
             charges.c.saga_id == run.saga_id, charges.c.state == "charged"
         ),
@@ -156,8 +163,8 @@ async def effects_of(run: Run, engine: AsyncEngine) -> int:
 
 def _guarded(run: Run, engine: AsyncEngine) -> GuardedStep:
     rejecting = run.ask is Ask.DO_REJECTED
-    if run.kind is Kind.POSTGRES:
-        order = CreateOrder()
+    if run.kind is not Kind.STAGED:
+        order = CreateOrder() if run.kind is Kind.POSTGRES else CreateOrderAtOnce()
         order.rejecting = rejecting
         return PostgresBarrier(engine).guard(order)
     provider = LedgerProvider(engine)

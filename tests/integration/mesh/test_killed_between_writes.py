@@ -22,7 +22,7 @@ MOST_WRITES = 60
 
 @pytest.fixture(params=list(Kind))
 async def first(request: pytest.FixtureRequest, engine: AsyncEngine, postgres_dsn: str) -> Run:
-    """A Do by one of the two barriers, with the tables that it needs."""
+    """A Do by one of the barriers, with the tables that it needs."""
     async with engine.begin() as connection:
         await connection.run_sync(effects.create)
         await connection.run_sync(charges.create)

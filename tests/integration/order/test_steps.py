@@ -5,11 +5,14 @@ import asyncio
 import grpc
 import grpc.aio
 import pytest
+import sqlalchemy as sa
 from google.type import money_pb2
 from uuid_utils import uuid7
 
+from order_svc.tables import placement
 from protos.order.v1 import order_pb2
 from tests.integration.order.shop import Shop
+from tests.locks import waiting
 from tests.refusals import refused
 from tests.unit.order.requests import create_order, euros, item, place_order
 
@@ -128,6 +131,24 @@ async def test_a_pending_order_is_confirmed_once(shop: Shop) -> None:
     for _ in ("first", "again"):
         await shop.confirm_order.Do(confirm(request.order_id), metadata=CONFIRM)
     assert (await shop.order(request.order_id)).state == CONFIRMED
+
+
+async def test_a_confirmation_that_waits_for_the_sweep_ends_what_is_owed(shop: Shop) -> None:
+    placed = await shop.orders.PlaceOrder(place_order())
+    create = of(placed.saga_id, "create_order")
+    await shop.create_order.Do(create_order(placed.order_id), metadata=create)
+    async with shop.engine.connect() as sweep:
+        await sweep.execute(sa.update(placement).values(due_time=sa.func.now()))
+        confirming = shop.confirm_order.Do(
+            confirm(placed.order_id), metadata=of(placed.saga_id, "confirm_order")
+        )
+        await waiting(shop.engine, 1)
+        await sweep.commit()
+    await confirming
+
+    async with shop.engine.connect() as tx:
+        assert await tx.scalar(sa.select(placement.c.due_time)) is None
+    assert (await shop.order(placed.order_id)).state == CONFIRMED
 
 
 @pytest.mark.parametrize("order_id", ["", "order-1", "01890a5d-ac96-774b-bcce-b302099a8057"])
