@@ -27,16 +27,12 @@ from typing import Any, ClassVar, Generic, assert_never
 from google.protobuf.message import Message
 from pymongo import ReadPreference
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import (
-    ConnectionFailure,
-    DuplicateKeyError,
-    ExecutionTimeout,
-    WriteConcernError,
-)
+from pymongo.errors import ConnectionFailure, ExecutionTimeout, WriteConcernError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from mesh.barrier.mongo_algorithm import Algorithm, Demand, Shortage
+from mesh.barrier.mongo_batches import Batches, inserting, updating
 from mesh.barrier.mongo_operations import (
     BARRIER,
     STOCK,
@@ -122,6 +118,9 @@ class MongoStore:
     def __init__(self, database: Database) -> None:
         self.database = durable(database)
         self._collections = {name: self.database[name] for name in (BARRIER, STOCK)}
+        each = self._collections.items()
+        self._inserts = {name: Batches(inserting(collection)) for name, collection in each}
+        self._updates = {name: Batches(updating(collection)) for name, collection in each}
 
     async def run(self, script: Script[T]) -> T:
         """Run a script to its end.
@@ -141,11 +140,10 @@ class MongoStore:
 
     async def _perform(self, operation: Operation) -> Any:  # noqa: ANN401 - by operation
         match operation:
-            case Insert(collection, document):
-                return await self._insert(collection, document)
-            case Update(collection, where, change):
-                done = await self._collections[collection].update_one(where, change)
-                return done.matched_count == 1
+            case Insert() as insert:
+                return await self._inserts[insert.collection].perform(insert)
+            case Update() as update:
+                return await self._updates[update.collection].perform(update)
             case Find(collection, id_):
                 return await self._collections[collection].find_one({"_id": id_})
             case FindStates(ids):
@@ -158,13 +156,6 @@ class MongoStore:
                 return (await self._collections[collection].delete_one(where)).deleted_count == 1
             case unknown:
                 assert_never(unknown)
-
-    async def _insert(self, collection: str, document: Mapping[str, Any]) -> bool:
-        try:
-            await self._collections[collection].insert_one(dict(document))
-        except DuplicateKeyError:
-            return False
-        return True
 
 
 class MongoBarrier:

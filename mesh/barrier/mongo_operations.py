@@ -41,7 +41,8 @@ class Insert:
 class Update:
     """Change the one document that `where` describes; True if there was one.
 
-    False proves nothing but that: read before concluding.
+    False proves nothing, not even that: it is also told of updates that travelled together, when
+    one of them matched nothing. Read before concluding.
     """
 
     collection: str

@@ -5,6 +5,9 @@ do its next operation, every actor may crash (back to its start, as the one that
 and the stock of any product may be set to any of the given levels. States seen before are not
 explored again, so crashes and changes need no limit: the search covers any number of them. A crash
 that nobody repeats is a restarted actor that is never given its turn.
+
+Where a world says so, an update that was made may be told False, as are those that travel in one
+command with one that matches nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from mesh.barrier.mongo_operations import STOCK
+from mesh.barrier.mongo_operations import STOCK, Update
 from tests.unit.mongo_barrier.documents import Database, changed, perform
 from tests.unit.mongo_barrier.unrolled import Answer, MakeScript, Recognise, Unrolled, by_frames
 
@@ -43,6 +46,8 @@ class World:
     """What is wrong with a database when these answers were given; empty when nothing."""
     conserved: Callable[[Database], object]
     """What no operation of an actor may change."""
+    doubtful: bool = False
+    """Whether an update may be told False although it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,8 @@ class _Search:
             if self._scripts[actor].places[place].operation is None:
                 continue
             yield self._act(state, actor), self._names[actor]
+            if self._world.doubtful and self._is_update_made(state, actor):
+                yield self._act(state, actor, told=False), f"{self._names[actor]}, told False"
             if place:
                 yield _with(state, actor, 0), self._crashes[actor]
         for number in self._set_levels(state[0]):
@@ -113,8 +120,14 @@ class _Search:
             first += size
         return tuple(places)
 
-    def _act(self, state: State, actor: int) -> State:
+    def _is_update_made(self, state: State, actor: int) -> bool:
+        operation = self._scripts[actor].places[state[actor + 1]].operation
+        return isinstance(operation, Update) and self._perform(state, actor)[2] is True
+
+    def _act(self, state: State, actor: int, *, told: bool = True) -> State:
         database, name, result = self._perform(state, actor)
+        if not told:
+            name, result = "False", False
         place = self._scripts[actor].move(state[actor + 1], name, result)
         return _with((database, *state[1:]), actor, place)
 

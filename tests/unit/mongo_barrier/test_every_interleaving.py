@@ -48,6 +48,14 @@ def test_two_dos_and_a_compensate_while_the_stock_goes_up_and_down() -> None:
     }
 
 
+def test_whatever_updates_are_made_and_not_told_so() -> None:
+    plain = world(ALGORITHM, items=ORDER, stock=SHORT, levels=REFILLED)
+    seen = explore(replace(plain, doubtful=True))
+
+    assert seen.states > 60_000
+    assert ("DONE", "DONE", "OK") in words(seen)
+
+
 def test_two_dos_and_two_compensates_while_the_stock_goes_up_and_down() -> None:
     same = [b"same", b"same"]
     seen = explore(
