@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
+import alembic.command
 import sqlalchemy as sa
+from alembic.config import Config
 from sqlalchemy import MetaData
 
 from mesh.migrate import migrate
-from mesh.postgres import create_engine
+from mesh.postgres import create_engine, driver_url
 
 _COLUMNS = """
 SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -27,6 +30,22 @@ async def migrated(dsn: str, package: str, metadata: MetaData) -> set[tuple[str,
     """Columns, constraints and indexes as the migrations of `package` make them."""
     await migrate(dsn, package)
     return await _schema(dsn, metadata)
+
+
+async def migrated_anew(dsn: str, package: str, metadata: MetaData) -> set[tuple[str, ...]]:
+    """The same after all of them were taken back."""
+    await migrate(dsn, package)
+    await asyncio.to_thread(_take_back, dsn, package)
+    return await migrated(dsn, package, metadata)
+
+
+def _take_back(dsn: str, package: str) -> None:
+    engine = sa.create_engine(driver_url(dsn), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        config = Config()
+        config.set_main_option("script_location", f"{package}:migrations")
+        config.attributes.update(connection=connection, version_table=f"{package}_version")
+        alembic.command.downgrade(config, "base")
 
 
 async def declared(dsn: str, metadata: MetaData) -> set[tuple[str, ...]]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from fulfillment_svc.tables import metadata
-from tests.schema import NewDatabase, declared, migrated
+from tests.schema import NewDatabase, declared, migrated, migrated_anew
 
 
 async def test_the_migrations_make_the_tables_that_the_code_declares(
@@ -9,3 +9,10 @@ async def test_the_migrations_make_the_tables_that_the_code_declares(
 ) -> None:
     made = await migrated(await new_postgres_database(), "fulfillment_svc", metadata)
     assert made == await declared(await new_postgres_database(), metadata)
+
+
+async def test_the_migrations_can_be_taken_back_one_by_one_and_made_again(
+    new_postgres_database: NewDatabase,
+) -> None:
+    anew = await migrated_anew(await new_postgres_database(), "fulfillment_svc", metadata)
+    assert anew == await declared(await new_postgres_database(), metadata)

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mesh.barrier.purge import purge, purging
 from mesh.barrier.rules import BarrierState
-from mesh.barrier.tables import barrier, create_barrier, drop_barrier
+from mesh.barrier.tables import barrier, create_barrier, drop_barrier, renew_barrier
 from mesh.step import MAX_MESSAGE_BYTES
 
 REQUEST = {"request": b"r", "request_sha256": hashlib.sha256(b"r").digest()}
@@ -29,6 +29,7 @@ POSSIBLE: list[Mapping[str, object]] = [
     {"state": "COMPENSATED", **REQUEST},
     {"state": "COMPENSATED", **REQUEST, **RESPONSE},
     {"state": "COMPENSATED", **REQUEST, **REJECTION},
+    {"state": "DOING", **REQUEST, "saga_id": "s" * 64, "step": "s" * 48},
 ]
 IMPOSSIBLE: list[Mapping[str, object]] = [
     {"state": "PENDING", **REQUEST},
@@ -51,7 +52,13 @@ IMPOSSIBLE: list[Mapping[str, object]] = [
     {"state": "DOING", **REQUEST, "request": b"r" * (MAX_MESSAGE_BYTES + 1)},
     {"state": "DONE", **REQUEST, "response": b"r" * (MAX_MESSAGE_BYTES + 1)},
     {"state": "DOING", **REQUEST, "saga_id": "saga:1"},
+    {"state": "DOING", **REQUEST, "saga_id": "-saga"},
+    {"state": "DOING", **REQUEST, "saga_id": "s" * 65},
+    {"state": "DOING", **REQUEST, "saga_id": ""},
+    {"state": "DOING", **REQUEST, "saga_id": "saga\n"},
     {"state": "DOING", **REQUEST, "step": "CreateOrder"},
+    {"state": "DOING", **REQUEST, "step": "s" * 49},
+    {"state": "DOING", **REQUEST, "step": ""},
     {"state": "DOING", **REQUEST, "stage": -1},
 ]
 
@@ -82,6 +89,81 @@ async def test_the_table_can_be_dropped_and_created_again(engine: AsyncEngine) -
     async with engine.begin() as connection:
         await connection.run_sync(drop_barrier)
         await connection.run_sync(create_barrier)
+
+
+EARLIER = """
+    ALTER TABLE barrier DROP CONSTRAINT barrier_possible,
+      ADD CONSTRAINT of_an_operator CHECK (step <> 'forbidden'),
+      ADD CONSTRAINT barrier_state CHECK
+        (state IN ('DOING', 'DONE', 'REJECTED', 'COMPENSATING', 'COMPENSATED')),
+      ADD CONSTRAINT barrier_saga_id CHECK (saga_id ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$'),
+      ADD CONSTRAINT barrier_step CHECK (step ~ '^[a-z][a-z0-9_]{0,47}$'),
+      ADD CONSTRAINT barrier_request_sha256 CHECK
+        ((request IS NULL) = (request_sha256 IS NULL)),
+      ADD CONSTRAINT barrier_sha256_length CHECK (octet_length(request_sha256) = 32),
+      ADD CONSTRAINT barrier_request_size CHECK (octet_length(request) <= 1048576),
+      ADD CONSTRAINT barrier_response_size CHECK (octet_length(response) <= 1048576),
+      ADD CONSTRAINT barrier_has_request CHECK (request IS NOT NULL
+        OR (state = 'COMPENSATED' AND response IS NULL AND rejection IS NULL)),
+      ADD CONSTRAINT barrier_has_outcome CHECK (CASE state
+        WHEN 'DOING' THEN response IS NULL AND rejection IS NULL
+        WHEN 'DONE' THEN response IS NOT NULL AND rejection IS NULL
+        WHEN 'REJECTED' THEN response IS NULL AND rejection IS NOT NULL
+        WHEN 'COMPENSATING' THEN rejection IS NULL
+        ELSE response IS NULL OR rejection IS NULL END),
+      ADD CONSTRAINT barrier_stage CHECK (stage >= 0);
+    DROP FUNCTION barrier_is_possible
+"""
+"""What a table is like that the first release has made."""
+
+
+@pytest.fixture
+async def earlier(engine: AsyncEngine) -> AsyncEngine:
+    """A table of the first release, with rows of every kind in it."""
+    async with engine.begin() as connection:
+        await connection.execute(text(EARLIER))
+        for number, values in enumerate(POSSIBLE):
+            row = {**ROW, **values, "saga_id": f"earlier-{number}"}
+            await connection.execute(insert(barrier).values(row))
+    return engine
+
+
+async def test_a_table_of_an_earlier_release_is_renewed_with_the_rows_that_are_in_it(
+    earlier: AsyncEngine,
+) -> None:
+    async with earlier.begin() as connection:
+        for _ in range(2):
+            await connection.run_sync(renew_barrier)
+        changed = await connection.execute(update(barrier).values(update_time=func.now()))
+        assert changed.rowcount == len(POSSIBLE)
+        for values in POSSIBLE:
+            await connection.execute(insert(barrier).values({**ROW, **values}))
+            await connection.execute(delete(barrier).where(barrier.c.saga_id == "saga-1"))
+
+
+async def test_a_table_of_an_earlier_release_refuses_the_same_rows_once_it_is_renewed(
+    earlier: AsyncEngine,
+) -> None:
+    await test_no_impossible_row_can_be_stored(earlier)
+    async with earlier.begin() as connection:
+        await connection.run_sync(renew_barrier)
+
+    await test_no_impossible_row_can_be_stored(earlier)
+
+
+async def test_checks_that_are_not_ours_outlive_a_renewal(earlier: AsyncEngine) -> None:
+    async with earlier.begin() as connection:
+        await connection.run_sync(renew_barrier)
+        found = await connection.run_sync(
+            lambda sync: inspect(sync).get_check_constraints("barrier")
+        )
+
+    assert {check["name"] for check in found} == {"barrier_possible", "of_an_operator"}
+
+
+async def test_a_table_of_an_earlier_release_can_be_dropped(earlier: AsyncEngine) -> None:
+    async with earlier.begin() as connection:
+        await connection.run_sync(drop_barrier)
 
 
 async def store_aged(engine: AsyncEngine, age: timedelta) -> None:
