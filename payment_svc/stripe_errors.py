@@ -35,7 +35,8 @@ _UNCLEAR: tuple[tuple[type[stripe.StripeError], str], ...] = (
 def translate(error: stripe.StripeError, intent_id: str) -> Exception:
     """The port's error for one of the SDK; `intent_id` is empty where none was named."""
     if isinstance(error, stripe.CardError):
-        return Refused(decline_reason(error.error))
+        told = getattr(error.error, "decline_code", None)
+        return Refused(decline_reason(error.code, told))
     if isinstance(error, stripe.InvalidRequestError):
         return _invalid(error, intent_id)
     code = error.http_status or 0
@@ -56,17 +57,15 @@ def unclear(reason: str) -> Retry:
     return Retry(reason, f"the payment provider gave no clear answer: {reason}")
 
 
-def decline_reason(
-    error: stripe.ErrorObject | stripe.PaymentIntent.LastPaymentError | None,
-) -> str:
-    """Why the bank said no, such as CARD_DECLINED.
+def decline_reason(code: str | None, decline_code: str | None) -> str:
+    """Why the bank said no, such as CARD_DECLINED, by two members of Stripe's error object.
 
     Further decline codes (a stolen card, suspected fraud) are for the merchant's eyes in the
     provider's own console, not for the customer: they read CARD_DECLINED.
     """
-    if getattr(error, "decline_code", None) == "insufficient_funds":
+    if decline_code == "insufficient_funds":
         return "INSUFFICIENT_FUNDS"
-    return _reason(getattr(error, "code", None), "PAYMENT_DECLINED")
+    return _reason(code, "PAYMENT_DECLINED")
 
 
 def _invalid(error: stripe.InvalidRequestError, intent_id: str) -> Exception:
