@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
+import signal
 import sys
 import time
 
-import uvicorn
+from aiohttp import web
 from pydantic_settings import CliApp
 
 from payment_svc.sandbox.app import build
@@ -26,17 +26,25 @@ async def main(settings: SandboxSettings) -> None:
     # Repeatable faults, no secrets.
     chance = random.Random(settings.seed).random  # noqa: S311
     desk = Desk(Operations(ledger), SwitchBoard(settings.switches, chance), time.time)
-    listener = socket.create_server((settings.host, settings.port), backlog=1024)
-    host, port = listener.getsockname()[:2]
+    runner = web.AppRunner(build(desk), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
+    host, port = runner.addresses[0][:2]
     sys.stdout.write(f"payment sandbox ready on http://{host}:{port}\n")
     sys.stdout.flush()
-    # Dropped connections are our doing; uvicorn would log each as an error.
-    config = uvicorn.Config(build(desk), log_level="critical", lifespan="off")
     try:
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await _terminated()
     finally:
-        desk.close()
+        await runner.cleanup()
         ledger.close()
+
+
+async def _terminated() -> None:
+    """Until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
 
 
 if __name__ == "__main__":

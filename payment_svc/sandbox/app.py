@@ -13,12 +13,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 
+from aiohttp import web
 from pydantic import BaseModel, ValidationError
-from starlette.applications import Starlette
-from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from payment_svc.sandbox import forms
 from payment_svc.sandbox.desk import Desk
@@ -48,16 +44,7 @@ _STRIPE: tuple[tuple[str, str, type[Parameters]], ...] = (
     ("GET", "/v1/refunds/{id}", RetrieveRefund),
 )
 
-Endpoint = Callable[[HttpRequest], Awaitable[Response]]
-
-
-class Dropped(Response):
-    """No answer: the server closes a connection whose promised body never comes."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Promise one byte and return without it."""
-        headers = [(b"content-length", b"1"), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PutForward(BaseModel):
@@ -66,85 +53,92 @@ class PutForward(BaseModel):
     seconds: int
 
 
-def build(desk: Desk) -> Starlette:
+def build(desk: Desk) -> web.Application:
     """The application."""
-    stripe = [Route(path, _stripe(desk, kind), methods=[verb]) for verb, path, kind in _STRIPE]
-    return Starlette(
-        routes=[*stripe, *_admin(desk)],
-        exception_handlers={ApiError: _refused, ValidationError: _unreadable, 404: _nowhere},
-    )
+    app = web.Application(middlewares=[_refusing])
+    app.add_routes([web.route(verb, path, _stripe(desk, kind)) for verb, path, kind in _STRIPE])
+    app.add_routes(_admin(desk))
+    return app
 
 
 def _stripe(desk: Desk, kind: type[Parameters]) -> Endpoint:
-    async def endpoint(http: HttpRequest) -> Response:
+    async def endpoint(http: web.Request) -> web.StreamResponse:
         reply = await desk.serve(await _request(http, kind))
         if reply is None:
-            return Dropped()
+            return await _dropped(http)
         return _json(reply.answer, {"idempotent-replayed": "true"} if reply.replayed else {})
 
     return endpoint
 
 
-async def _request(http: HttpRequest, kind: type[Parameters]) -> Request:
+async def _request(http: web.Request, kind: type[Parameters]) -> Request:
     if not http.headers.get("authorization", "").startswith("Bearer sk_test_"):
         raise unauthorized()
     reads = http.method == "GET"
-    encoded = http.url.query if reads else (await http.body()).decode()
+    encoded = http.rel_url.raw_query_string if reads else await http.text()
     return Request(
-        target=http.path_params.get("id", ""),
+        target=http.match_info.get("id", ""),
         parameters=forms.parse(kind, encoded),
         key=None if reads else http.headers.get("idempotency-key"),
     )
 
 
-def _admin(desk: Desk) -> list[Route]:
-    async def health(_: HttpRequest) -> Response:
-        return JSONResponse({"state": "ready"})
+async def _dropped(http: web.Request) -> web.StreamResponse:
+    """No answer: one byte is promised, and the connection is closed without it."""
+    nothing = web.StreamResponse()
+    nothing.content_length = 1
+    nothing.force_close()
+    await nothing.prepare(http)
+    if http.transport is not None:
+        http.transport.close()
+    return nothing
 
-    async def ledger(http: HttpRequest) -> Response:
-        saga_id = http.query_params.get("saga_id")
-        lines = [line for line in await desk.books() if saga_id in {None, line["saga_id"]}]
-        return JSONResponse({"payments": lines})
 
-    async def switches(http: HttpRequest) -> Response:
+def _admin(desk: Desk) -> list[web.RouteDef]:
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response({"state": "ready"})
+
+    async def ledger(http: web.Request) -> web.Response:
+        saga_id = http.query.get("saga_id")
+        lines = [line for line in desk.books() if saga_id in {None, line["saga_id"]}]
+        return web.json_response({"payments": lines})
+
+    async def switches(http: web.Request) -> web.Response:
         if http.method == "PUT":
-            desk.board.switches = Switches.model_validate_json(await http.body())
-        return JSONResponse(desk.board.switches.model_dump(mode="json"))
+            desk.board.switches = Switches.model_validate_json(await http.read())
+        return web.json_response(desk.board.switches.model_dump(mode="json"))
 
-    async def in_progress(_: HttpRequest) -> Response:
-        return JSONResponse({"in_progress": desk.in_progress()})
+    async def in_progress(_: web.Request) -> web.Response:
+        return web.json_response({"in_progress": desk.in_progress()})
 
-    async def clock(http: HttpRequest) -> Response:
-        forward = PutForward.model_validate_json(await http.body())
-        return JSONResponse({"now": desk.put_forward(forward.seconds)})
+    async def clock(http: web.Request) -> web.Response:
+        forward = PutForward.model_validate_json(await http.read())
+        return web.json_response({"now": desk.put_forward(forward.seconds)})
 
     return [
-        Route("/_sandbox/health", health),
-        Route("/_sandbox/ledger", ledger),
-        Route("/_sandbox/switches", switches, methods=["GET", "PUT"]),
-        Route("/_sandbox/in-progress", in_progress),
-        Route("/_sandbox/clock", clock, methods=["POST"]),
+        web.get("/_sandbox/health", health),
+        web.get("/_sandbox/ledger", ledger),
+        web.get("/_sandbox/switches", switches),
+        web.put("/_sandbox/switches", switches),
+        web.get("/_sandbox/in-progress", in_progress),
+        web.post("/_sandbox/clock", clock),
     ]
 
 
-def _json(answer: Answer, headers: dict[str, str] | None = None) -> Response:
+def _json(answer: Answer, headers: dict[str, str] | None = None) -> web.Response:
     told = {"request-id": f"req_{secrets.token_hex(7)}", **(headers or {})}
-    return JSONResponse(answer.body, status_code=answer.http_code, headers=told)
+    return web.json_response(answer.body, status=answer.http_code, headers=told)
 
 
-async def _refused(_: HttpRequest, refused: Exception) -> Response:
-    if not isinstance(refused, ApiError):
-        raise refused
-    return _json(refused.answer)
-
-
-async def _unreadable(_: HttpRequest, error: Exception) -> Response:
-    if not isinstance(error, ValidationError):
-        raise error
-    said = error.errors(include_input=False, include_url=False, include_context=False)
-    return JSONResponse({"errors": said}, status_code=400)
-
-
-async def _nowhere(http: HttpRequest, _: Exception) -> Response:
-    url = f"({http.method}: {http.url.path})"
-    return _json(invalid(f"Unrecognized request URL {url}.", code="url_invalid").answer)
+@web.middleware
+async def _refusing(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as refused:
+        return _json(refused.answer)
+    except ValidationError as error:
+        said = error.errors(include_input=False, include_url=False, include_context=False)
+        return web.json_response({"errors": said}, status=400)
+    except web.HTTPNotFound:
+        url = f"({request.method}: {request.path})"
+        return _json(invalid(f"Unrecognized request URL {url}.", code="url_invalid").answer)
