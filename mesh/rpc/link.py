@@ -252,7 +252,8 @@ class Link(asyncio.Protocol):
 
     def _closed(self, event: ngh2.StreamClosed) -> None:
         if (stream := self.streams.pop(event.stream_id, None)) is not None:
-            stream.closed(event.error_code)
+            never_left = event.local_error is not None
+            stream.closed(ngh2.ErrorCode.REFUSED_STREAM if never_left else event.error_code)
 
 
 def _wake(done: asyncio.Future[None]) -> None:
