@@ -209,7 +209,7 @@ class Calling(Link):
         except asyncio.CancelledError:
             self.close()
             raise
-        if self.over or self._leaving_for_good:
+        if self.over or not self.h2.can_send_request:
             raise ConnectionResetError(0, "the peer takes no calls")
 
     def leave(self) -> None:

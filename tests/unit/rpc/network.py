@@ -89,7 +89,9 @@ class Peer(asyncio.Protocol):
         self.resets: list[tuple[int, int]] = []
         """Stream ids and error codes of what the client has given up."""
         self.pings = 0
-        self.deaf = host.deaf
+        self.deaf = False
+        """It is there, and nothing that is said to it is heard any more."""
+        self.unheard = b""
         self._host = host
         self._wire: Wire | None = None
         self._open: dict[int, Request] = {}
@@ -100,6 +102,7 @@ class Peer(asyncio.Protocol):
         self._host.peers.append(self)
         if self._host.greets:
             self.h2.initiate_connection(self._host.settings)
+            (self._host.on_greeting or Peer.say)(self)
             self.say()
         if self._host.first_words:
             self._wire.write(self._host.first_words)
@@ -110,7 +113,10 @@ class Peer(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self.deaf or not self._host.greets:
+        if self.deaf:
+            return
+        if not self._host.greets:
+            self.unheard += data
             return
         self.h2.receive_data(data)
         for event in self.h2.events():
@@ -184,6 +190,7 @@ class Peer(asyncio.Protocol):
 
     def hang_up(self) -> None:
         assert self._wire is not None
+        self.say()
         self._wire.close()
 
 
@@ -195,8 +202,7 @@ class Host:
         self.greets = True
         self.reads = True
         """Whether the windows of its connections open again for what they have let in."""
-        self.deaf = False
-        """It is there, and nothing that is said to it is heard any more."""
+        self.on_greeting: Callable[[Peer], None] | None = None
         self.first_words = b""
         """What it says of its own accord."""
         self.serves: Callable[[Peer, Request], None] | None = None
