@@ -154,7 +154,8 @@ class Call:
         """The peer says nothing more, though it may not have heard everything."""
         self._ending = self._ending or ending
         if self._link is not None and self._link.h2.queued_body_size(self._stream_id):
-            self._link.give_up(self._stream_id, ngh2.ErrorCode.NO_ERROR)
+            self.give_up()
+            self._channel.conclude(self, self._outcome(self._ending))
 
     def reset(self, error_code: int) -> None:
         """The peer has given it up, as is told again when it is closed."""

@@ -99,8 +99,10 @@ class StreamCall:
 
     def headers(self, fields: Sequence[Header], *, ended: bool) -> None:
         """Header fields, and trailers."""
-        if ended or (b":status", b"200") not in fields:
-            self._ending = self._ending or ending_of(fields)
+        if ended:
+            self._end(ending_of(fields))
+        elif (b":status", b"200") not in fields:
+            self._ending = ending_of(fields)
         elif not self._over:
             self._touched = True
             self._listener.accepted()
@@ -112,18 +114,22 @@ class StreamCall:
         if self._ending is None:
             self._take(data)
         if ended:
-            self._ending = self._ending or NO_STATUS
+            self._end(NO_STATUS)
 
     def _take(self, data: bytes) -> None:
         try:
             messages = self._inbound.feed(data)
         except Unreadable as error:
-            self.fail(error.ending)
-            self.give_up()
+            self._end(error.ending)
             return
         for message in messages:
             if not self._over:
                 self._listener.heard(message)
+
+    def _end(self, ending: Ending) -> None:
+        """The peer says nothing more, so nobody says anything."""
+        self.fail(self._ending or ending)
+        self.give_up()
 
     def reset(self, error_code: int) -> None:
         """The peer has given it up, as is told again when it is closed."""

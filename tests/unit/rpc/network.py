@@ -81,9 +81,7 @@ class Peer(asyncio.Protocol):
     """The far end of one connection; says nothing but what it is told to."""
 
     def __init__(self, host: Host) -> None:
-        self.h2 = ngh2.Connection(
-            ngh2.Role.SERVER, ngh2.Configuration(auto_window_update=host.reads)
-        )
+        self.h2 = ngh2.Connection(ngh2.Role.SERVER, ngh2.Configuration(auto_window_update=False))
         self.gone = asyncio.Event()
         """The connection is over."""
         self.resets: list[tuple[int, int]] = []
@@ -92,6 +90,8 @@ class Peer(asyncio.Protocol):
         self.deaf = False
         """It is there, and nothing that is said to it is heard any more."""
         self.unheard = b""
+        """What was said to it before it has greeted."""
+        self._reads = host.reads
         self._host = host
         self._wire: Wire | None = None
         self._open: dict[int, Request] = {}
@@ -130,6 +130,8 @@ class Peer(asyncio.Protocol):
                 self._host.begun.put_nowait(self._open[stream_id])
             case ngh2.DataReceived(stream_id, data):
                 self._open[stream_id].body += data
+                if self._reads:
+                    self.h2.acknowledge_received_data(len(data), stream_id)
             case ngh2.StreamReset(stream_id, error_code):
                 self.resets.append((stream_id, error_code))
             case ngh2.PingReceived():
@@ -139,6 +141,17 @@ class Peer(asyncio.Protocol):
             self._host.complete.put_nowait((self, request))
             if self._host.serves is not None:
                 self._host.serves(self, request)
+
+    def heard_of(self, stream_id: int) -> bytes:
+        """The body so far of a call that has not ended."""
+        return self._open[stream_id].body
+
+    def read_all(self) -> None:
+        """Let the windows open for what was heard, and for what comes."""
+        self._reads = True
+        for stream_id, request in self._open.items():
+            self.h2.acknowledge_received_data(len(request.body), stream_id)
+        self.say()
 
     # --- what it says ---------------------------------------------------------
 
