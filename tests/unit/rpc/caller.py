@@ -95,9 +95,9 @@ class Caller:
         assert not asked.outcomes, "heard before call() returned"
         return asked
 
-    def stream(self) -> Listening:
+    def stream(self, path: str = PATH) -> Listening:
         listening = Listening()
-        listening.call = self.channel.stream(PATH, listening)
+        listening.call = self.channel.stream(path, listening)
         return listening
 
     def holds_nothing(self) -> bool:
