@@ -131,20 +131,17 @@ class Call:
         if self._link is not None:
             self._link.accept(self._stream_id, len(data))
         if self._inbound is not None and self._ending is None:
-            self._take(self._inbound, data)
+            try:
+                messages = self._inbound.feed(data)
+            except Unreadable as error:
+                self._break(error.ending)
+                return
+            for message in messages:
+                if self._message is not None:
+                    self._break(_NOT_ONE)
+                self._message = message
         if ended:
             self._end(NO_STATUS)
-
-    def _take(self, inbound: Inbound, data: bytes) -> None:
-        try:
-            messages = inbound.feed(data)
-        except Unreadable as error:
-            self._break(error.ending)
-            return
-        for message in messages:
-            if self._message is not None:
-                self._break(_NOT_ONE)
-            self._message = message
 
     def _break(self, ending: Ending) -> None:
         self.give_up()
@@ -152,7 +149,8 @@ class Call:
 
     def _end(self, ending: Ending) -> None:
         """The peer says nothing more, though it may not have heard everything."""
-        self._ending = self._ending or ending
+        if self._ending is None:
+            self._ending = ending
         if self._link is not None and self._link.h2.queued_body_size(self._stream_id):
             self.give_up()
             self._channel.conclude(self, self._outcome(self._ending))
@@ -163,8 +161,8 @@ class Call:
     def closed(self, error_code: int) -> None:
         """Nothing more comes."""
         lost, self._link = self._link is not None and self._link.over, None
-        if self._ending is not None:
-            self._channel.conclude(self, self._outcome(self._ending))
+        if (ending := self._ending) is not None:
+            self._channel.conclude(self, self._outcome(ending))
         elif not self._refused(error_code):
             self._channel.conclude(self, LOST if lost else reset_by_peer(error_code))
 

@@ -224,6 +224,12 @@ class Host:
         self.begun: asyncio.Queue[Request] = asyncio.Queue()
         self.complete: asyncio.Queue[tuple[Peer, Request]] = asyncio.Queue()
 
+    def greet(self) -> None:
+        """Let the first connection hear what all others hear at once."""
+        self.greets = True
+        self.peers[0].h2.initiate_connection(self.settings)
+        self.peers[0].data_received(self.peers[0].unheard)
+
     async def called(self) -> tuple[Peer, int]:
         """The connection and the stream of the next call that has arrived as a whole."""
         peer, request = await self.complete.get()

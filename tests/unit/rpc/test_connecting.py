@@ -96,18 +96,11 @@ async def test_a_call_whose_time_was_up_before_the_connection_is_never_sent(
     async with calling(ONE) as caller:
         late, asked = caller.call(b"late", timeout_ms=500), caller.call(b"in time")
         assert await late.code() is CODE.DEADLINE_EXCEEDED
-        greet(host)
+        host.greet()
         peer, request = await host.complete.get()
         assert request.body[5:] == b"in time"
         peer.answer(request.stream_id)
         assert await asked.outcome() == b"answer"
-
-
-def greet(host: Host) -> None:
-    """Let the first connection hear what all others hear at once."""
-    host.greets = True
-    host.peers[0].h2.initiate_connection(host.settings)
-    host.peers[0].data_received(host.peers[0].unheard)
 
 
 async def test_who_says_nothing_is_left_again_and_again_without_a_trace(
@@ -220,7 +213,7 @@ async def test_one_that_was_lost_while_another_was_awaited_is_not_forgotten(
         host.peers[0].hang_up()
         await turns()
         slow.serves = lambda peer, request: peer.answer(request.stream_id, b"10.0.0.2")
-        greet(slow)
+        slow.greet()
         await turns()
         heard = {await caller.call().outcome() for _ in range(3)}
         await turns()
