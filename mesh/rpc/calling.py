@@ -172,7 +172,7 @@ class Call:
         return untouched and self._channel.again(self)
 
     def _outcome(self, ending: Ending) -> Outcome:
-        if ending.code is not grpc.StatusCode.OK:
+        if ending is not _FINE and ending.code is not grpc.StatusCode.OK:
             return ending
         if self._message is None or self._inbound is None or self._inbound.partial:
             return _NOT_ONE
