@@ -282,10 +282,7 @@ class Link(asyncio.Protocol):
 
     def _closed(self, event: ngh2.StreamClosed) -> None:
         if (stream := self.streams.pop(event.stream_id, None)) is not None:
-            error_code = event.error_code
-            if error_code and event.local_error is not None:  # it has never left
-                error_code = ngh2.ErrorCode.REFUSED_STREAM
-            stream.closed(error_code)
+            stream.closed(event.error_code)
 
 
 def _wake(done: asyncio.Future[None]) -> None:

@@ -143,4 +143,4 @@ class StreamCall:
     def _refused(self, error_code: int) -> bool:
         """Whether it is made again, since nobody has looked at it and nothing is lost with it."""
         refused = error_code == ngh2.ErrorCode.REFUSED_STREAM and self._ending is None
-        return refused and not (self._over or self._touched) and self._channel.again(self)
+        return refused and not self._touched and self._channel.again(self)

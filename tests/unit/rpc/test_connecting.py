@@ -167,6 +167,31 @@ async def test_who_greets_and_leaves_at_once_gets_no_call_and_a_pause(
         assert await caller.call().outcome() == b"answer"
 
 
+async def hang_up_after(peer: Peer, count: int) -> None:
+    await turns(count)
+    peer.hang_up()
+
+
+@pytest.mark.parametrize("count", range(8))
+async def test_whenever_a_new_connection_is_lost_no_call_waits_for_nothing(
+    network: Network, count: int
+) -> None:
+    host, hanging_up = network.host(), list[object]()
+    host.on_greeting = lambda peer: hanging_up.append(
+        asyncio.ensure_future(hang_up_after(peer, count))
+    )
+    async with calling(ONE) as caller:
+        for _ in range(30):
+            caller.call()
+            await turns(1)
+        host.on_greeting = None
+        await turns(30)
+        assert all(asked.heard_at == [0] or not asked.outcomes for asked in caller.asked)
+        waiting = [asked for asked in caller.asked if not asked.outcomes]
+        assert host.complete.qsize() >= len(waiting)
+        assert not caller.channel._waiting
+
+
 # --- several addresses ----------------------------------------------------------
 
 
