@@ -103,8 +103,8 @@ class Stream:
         """Done when every call is answered and none will be taken."""
         self.code: grpc.StatusCode | None = None
         """Which its participant has ended it with; None while it has not."""
+        self._patience: asyncio.TimerHandle | None = None
         self._run = channel.stream(METHOD, self)
-        self._patience = self._loop.call_later(_HEADERS_SECONDS, self.accepted)
 
     @property
     def open(self) -> bool:
@@ -136,7 +136,7 @@ class Stream:
     def _end(self, answer: Callable[[Span], Answer]) -> None:
         """Answer what nobody will answer any more, and be over."""
         self.closed.set()
-        self._patience.cancel()
+        self._wait_no_more()
         self._deadlines.clear()
         left = (*self._in_flight.values(), *self._outbox.values())
         tell_all(self._loop, [(call.answered, answer(call.span)) for call in left])
@@ -147,6 +147,15 @@ class Stream:
             self.over.set_result(None)
 
     # --- what is heard --------------------------------------------------------
+
+    def begun(self) -> None:
+        """It is on its way to the participant."""
+        self._wait_no_more()
+        self._patience = self._loop.call_later(_HEADERS_SECONDS, self.accepted)
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
 
     def accepted(self) -> None:
         """The participant serves it, or has not refused it for so long that it does."""

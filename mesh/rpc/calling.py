@@ -9,7 +9,7 @@ was served.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
@@ -31,8 +31,10 @@ LOST = Ending(grpc.StatusCode.UNAVAILABLE, "the connection was lost before the a
 _QUIET_SECONDS, _SIGN_SECONDS = 20.0, 5.0
 """Not more often: servers in other languages hang up on clients that ask much."""
 _OK = (STATUS, b"0")
-_NO_MESSAGE = Ending(grpc.StatusCode.INTERNAL, "the answer has no message")
-_RESETS = {
+_FINE = Ending(grpc.StatusCode.OK)
+NO_STATUS = ending_of(())
+_NOT_ONE = Ending(grpc.StatusCode.INTERNAL, "the answer is not one message")
+_RESETS: Mapping[int, grpc.StatusCode] = {
     ngh2.ErrorCode.REFUSED_STREAM: grpc.StatusCode.UNAVAILABLE,
     ngh2.ErrorCode.CANCEL: grpc.StatusCode.CANCELLED,
     ngh2.ErrorCode.ENHANCE_YOUR_CALM: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -43,7 +45,7 @@ _RESETS = {
 
 def reset_by_peer(error_code: int) -> Ending:
     """How a call ends that the peer has reset."""
-    code = _RESETS.get(ngh2.ErrorCode(error_code), grpc.StatusCode.INTERNAL)
+    code = _RESETS.get(error_code, grpc.StatusCode.INTERNAL)
     return Ending(code, f"the peer has reset the call with HTTP/2 error {error_code}")
 
 
@@ -104,54 +106,77 @@ class Call:
         self.tries += 1
 
     def fail(self, ending: Ending) -> None:
-        """It cannot be made."""
+        """It cannot be made, or goes no further."""
         self._channel.conclude(self, ending)
 
     def give_up(self) -> None:
         """Tell the peer, if it has heard of it, that nobody waits any more."""
         if self._link is not None:
-            self._link.streams.pop(self._stream_id, None)
             self._link.give_up(self._stream_id, ngh2.ErrorCode.CANCEL)
+            self._link.streams.pop(self._stream_id, None)
 
     # --- what comes by the stream ---------------------------------------------
 
     def headers(self, fields: Sequence[Header], *, ended: bool) -> None:
         """Header fields, and trailers."""
-        if (ended and _OK not in fields) or (not ended and (b":status", b"200") not in fields):
+        if ended:
+            self._end(_FINE if _OK in fields else ending_of(fields))
+        elif (b":status", b"200") in fields:
+            self._inbound = Inbound(self._channel.limit)
+        else:
             self._ending = ending_of(fields)
 
     def data(self, data: bytes, *, ended: bool) -> None:
         """A part of the response."""
         if self._link is not None:
             self._link.accept(self._stream_id, len(data))
-        if self._inbound is None:
-            self._inbound = Inbound(self._channel.limit)
-        try:
-            for message in self._inbound.feed(data):
+        if self._inbound is not None and self._ending is None:
+            try:
+                messages = self._inbound.feed(data)
+            except Unreadable as error:
+                self._break(error.ending)
+                return
+            for message in messages:
+                if self._message is not None:
+                    self._break(_NOT_ONE)
                 self._message = message
-        except Unreadable as error:
+        if ended:
+            self._end(NO_STATUS)
+
+    def _break(self, ending: Ending) -> None:
+        self.give_up()
+        self.fail(ending)
+
+    def _end(self, ending: Ending) -> None:
+        """The peer says nothing more, though it may not have heard everything."""
+        if self._ending is None:
+            self._ending = ending
+        if self._link is not None and self._link.h2.queued_body_size(self._stream_id):
             self.give_up()
-            self._channel.conclude(self, error.ending)
+            self._channel.conclude(self, self._outcome(self._ending))
 
     def reset(self, error_code: int) -> None:
-        """The peer has given it up."""
-        if self._ending is None and self._message is None:
-            self._ending = reset_by_peer(error_code)
+        """The peer has given it up, as is told again when it is closed."""
 
     def closed(self, error_code: int) -> None:
         """Nothing more comes."""
         lost, self._link = self._link is not None and self._link.over, None
-        if error_code == ngh2.ErrorCode.REFUSED_STREAM and self._channel.again(self):
-            return
-        if self._ending is not None:
-            outcome: Outcome = self._ending
-        elif lost:
-            outcome = LOST
-        elif error_code:
-            outcome = reset_by_peer(error_code)
-        else:
-            outcome = _NO_MESSAGE if self._message is None else self._message
-        self._channel.conclude(self, outcome)
+        if (ending := self._ending) is not None:
+            self._channel.conclude(self, self._outcome(ending))
+        elif not self._refused(error_code):
+            self._channel.conclude(self, LOST if lost else reset_by_peer(error_code))
+
+    def _refused(self, error_code: int) -> bool:
+        """Whether it is made again, since nobody has looked at it."""
+        untouched = error_code == ngh2.ErrorCode.REFUSED_STREAM and self._inbound is None
+        return untouched and self._channel.again(self)
+
+    def _outcome(self, ending: Ending) -> Outcome:
+        if ending is not _FINE and ending.code is not grpc.StatusCode.OK:
+            return ending
+        if self._message is None or self._inbound is None or self._inbound.partial:
+            return _NOT_ONE
+        return self._message
 
 
 class Calling(Link):
@@ -164,13 +189,27 @@ class Calling(Link):
     def __init__(self, channel: Channel, address: Address) -> None:
         super().__init__(ngh2.Role.CLIENT)
         self.address = address
-        self.greeted: asyncio.Future[None] = self._loop.create_future()
-        """Done once the peer has said that it speaks HTTP/2."""
+        self._greeted = asyncio.Event()
         self._channel = channel
+        self._channel.connections.add(self)
         self._leaving_for_good = False
         self._heard = False
         self._watch = self._loop.call_later(_QUIET_SECONDS, self._look)
-        self._events[ngh2.SettingsReceived] = self._greeted
+        self._events[ngh2.SettingsReceived] = lambda _: self._greeted.set()
+
+    async def greeting(self) -> None:
+        """Return once the peer has said that it speaks HTTP/2. Hangs up when it does not in time.
+
+        Raises:
+            ConnectionResetError: it takes no calls.
+        """
+        try:
+            await self._greeted.wait()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if self.over or not self.h2.can_send_request:
+            raise ConnectionResetError(0, "the peer takes no calls")
 
     def leave(self) -> None:
         """Begin no further call, and hang up when the last is over."""
@@ -185,10 +224,10 @@ class Calling(Link):
     @override
     def lost(self) -> None:
         self._watch.cancel()
+        self._channel.connections.discard(self)
         self._channel.leave(self)
         self._channel.spread()
-        if not self.greeted.done():
-            self.greeted.set_exception(ConnectionResetError(0, "the peer has hung up"))
+        self._greeted.set()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -204,10 +243,6 @@ class Calling(Link):
     def _rest(self) -> None:
         if self._leaving_for_good and not self.streams:
             self._loop.call_soon(self.close)
-
-    def _greeted(self, _: ngh2.SettingsReceived) -> None:
-        if not self.greeted.done():
-            self.greeted.set_result(None)
 
     def _look(self) -> None:
         """Ask for a sign of life if nothing was heard since the last look, and calls wait."""

@@ -14,6 +14,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from itertools import count
+from typing import cast
 
 import grpc
 import ngh2
@@ -58,10 +59,14 @@ class Channel:
         self._deadlines = Deadlines(self._expired)
         self._concluded: list[tuple[Ended, Outcome]] = []
         self._links: list[Calling] = []
+        """Connections that take calls."""
+        self.connections: set[Calling] = set()
+        """All that are not over: also those that are being made, and those that were left."""
         self._turn = 0
         self._connecting: asyncio.Task[None] | None = None
         self._complete = False
         """Whether every address has a connection, as far as is known."""
+        self._doubting: asyncio.TimerHandle | None = None
         self._pause = self._again_at = 0.0
         self._why = Ending(_UNAVAILABLE, "not connected")
         self._closed = False
@@ -87,13 +92,16 @@ class Channel:
 
     async def close(self) -> None:
         """Hang up; calls without an outcome end CANCELLED."""
-        self._closed = True
+        self._closed, self._why = True, _CLOSED
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
-        for call in tuple(self._calls.values()):
-            self.conclude(call, _CLOSED)
-        for link in tuple(self._links):
+        if self._doubting is not None:
+            self._doubting.cancel()
+        self._fail_waiting()
+        for link in tuple(self.connections):
+            for call in tuple(link.streams.values()):
+                cast("Call | StreamCall", call).fail(_CLOSED)
             link.close()
         self._deadlines.clear()
         self.spread()
@@ -121,7 +129,10 @@ class Channel:
             try:
                 call.begin(link)
             except ngh2.NGH2Error:  # it takes no further call
-                self.leave(link)
+                link.leave()
+            except TypeError as error:
+                call.fail(Ending(grpc.StatusCode.INTERNAL, f"cannot be sent: {error}"))
+                return
             else:
                 return
         self._connect()
@@ -174,8 +185,9 @@ class Channel:
             self._complete = False
 
     def _connect(self) -> None:
-        if self._connecting is None and self._loop.time() >= self._again_at:
-            self._connecting = self._loop.create_task(self._connect_all())
+        if self._connecting or self._closed or self._loop.time() < self._again_at:
+            return
+        self._connecting = self._loop.create_task(self._connect_all())
 
     async def _connect_all(self) -> None:
         """Connect to every address that has no connection."""
@@ -183,15 +195,18 @@ class Channel:
         try:
             addresses = await self._resolve()
             self._leave_all_but(addresses)
-            there = {link.address for link in self._links}
-            failures = await asyncio.gather(*(self._open(a) for a in addresses if a not in there))
+            missing = set(addresses) - self._there()
+            failures = await asyncio.gather(*(self._open(a) for a in addresses if a in missing))
             failure = next(filter(None, failures), None)
         except OSError as error:
             failure = error
         finally:
             self._connecting = None
-        self._connected() if failure is None else self._not_connected(failure)
+        self._connected(addresses) if failure is None else self._not_connected(failure)
         self.spread()
+
+    def _there(self) -> set[Address]:
+        return {link.address for link in self._links}
 
     async def _open(self, address: Address) -> OSError | None:
         try:
@@ -199,28 +214,42 @@ class Channel:
                 _, link = await self._loop.create_connection(
                     lambda: Calling(self, address), *address
                 )
-                await link.greeted
+                await link.greeting()
         except OSError as error:  # a time-out is one
             return error
         self._links.append(link)
-        waiting, self._waiting = self._waiting, {}
-        for call in waiting.values():
-            self._send(call)
+        self._send_waiting()
         return None
 
-    def _connected(self) -> None:
-        self._complete, self._pause = True, 0.0
+    def _connected(self, addresses: Sequence[Address]) -> None:
+        self._complete = self._there().issuperset(addresses)  # some may be lost again
+        self._pause = 0.0
         if not all(map(_is_address, self._hosts)):
-            self._loop.call_later(_RESOLVED_SECONDS, self._doubt)
+            self._believe()
+        self._send_waiting()
 
     def _not_connected(self, failure: OSError) -> None:
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         self._again_at = self._loop.time() + self._pause
         words = failure.strerror or type(failure).__name__
         self._why = Ending(_UNAVAILABLE, f"cannot connect to {self._target}: {words}")
-        for call in tuple(self._waiting.values()):
-            self.forget(call)
+        self._fail_waiting()
+
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for call in waiting.values():
+            self._send(call)
+
+    def _fail_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for call in waiting.values():
             call.fail(self._why)
+
+    def _believe(self) -> None:
+        """Look again some time what the name resolves to."""
+        if self._doubting is not None:
+            self._doubting.cancel()
+        self._doubting = self._loop.call_later(_RESOLVED_SECONDS, self._doubt)
 
     def _doubt(self) -> None:
         self._complete = False
@@ -233,9 +262,12 @@ class Channel:
         found: list[Address] = []
         for host in self._hosts:
             name, _, port = host.rpartition(":")
-            infos = await self._loop.getaddrinfo(
-                name.strip("[]"), int(port), type=socket.SOCK_STREAM
-            )
+            try:
+                infos = await self._loop.getaddrinfo(
+                    name.strip("[]"), int(port), type=socket.SOCK_STREAM
+                )
+            except UnicodeError as error:
+                raise OSError(0, "it can be no name") from error
             found += [(str(info[4][0]), int(info[4][1])) for info in infos]
         return list(dict.fromkeys(found))
 

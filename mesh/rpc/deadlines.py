@@ -51,9 +51,14 @@ class Deadlines:
 
     def _ring(self, length_ms: int) -> None:
         now, due = self._loop.time(), self._due[length_ms]
-        for key in list(takewhile(lambda key: due[key] <= now, due)):
-            if due.pop(key, None) is not None:  # the one before may have had it discarded
-                self._expired(key)
+        try:
+            for key in list(takewhile(lambda key: due[key] <= now, due)):
+                if due.pop(key, None) is not None:  # the one before may have had it discarded
+                    self._expired(key)
+        finally:  # if one raises, the loop hears of it, and the others are due next
+            self._ring_later(length_ms, due)
+
+    def _ring_later(self, length_ms: int, due: dict[int, float]) -> None:
         if self._due.get(length_ms) is not due:
             return  # all were forgotten meanwhile
         if due:

@@ -30,7 +30,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _PRINTABLE = bytes(set(range(0x20, 0x7F)) - {ord("%")}).decode()
 _UNITS = {"H": 3_600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _DIGITS = 8
-"""A time limit has no more."""
+"""A time limit has no more, nor has any code."""
 _HTTP = {
     400: grpc.StatusCode.INTERNAL,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -129,4 +129,4 @@ def _without_status(told: dict[bytes, bytes]) -> Ending:
 
 
 def _number(text: bytes) -> int:
-    return int(text) if text.isdigit() else -1
+    return int(text) if text.isdigit() and len(text) <= _DIGITS else -1

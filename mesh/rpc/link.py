@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol, cast
 
 import ngh2
+import structlog
 from msgspec import Struct
 from typing_extensions import override
 
@@ -41,10 +43,16 @@ _CONFIGURATION = ngh2.Configuration(
     # A client that cancels thousands of calls at once, because it stops, is no attacker.
     stream_reset_rate_limit=(100_000, 10_000),
     max_inbound_header_list_size=16 * _MAX_FIELDS_BYTES,
+    max_inbound_header_count=16 * _MAX_FIELDS_BYTES,  # their bytes are limit enough
     max_continuations=64,
 )
+_HEARD_AT_ONCE = 1 << 16
+"""Bytes. One byte may stand for a header field of 4 KiB that the peer has sent before."""
 _IDLE_SECONDS, _PROBE_SECONDS, _PROBES = 60, 5, 3
 """A peer that vanished is noticed by TCP after so long."""
+_UNHEARD_MS = 1_000 * (_IDLE_SECONDS + _PROBE_SECONDS * _PROBES)
+"""And one that vanished, or reads nothing, while something is said to it."""
+_log = structlog.stdlib.get_logger()
 
 Header = tuple[bytes, bytes]
 
@@ -116,6 +124,9 @@ class Link(asyncio.Protocol):
 
     def when_sent(self, stream_id: int, sent: Callable[[], None]) -> None:
         """Call `sent` once what was said on a stream is on its way, or the connection is over."""
+        if self.over:
+            sent()
+            return
         self._writers.append(_Writer(stream_id, sent))
         self.speak()
 
@@ -128,14 +139,21 @@ class Link(asyncio.Protocol):
     def accept(self, stream_id: int, size: int) -> None:
         """Let the peer send as much again on a stream."""
         if size and not self.over:
-            self.h2.acknowledge_received_data(size, stream_id)
+            try:
+                self.h2.acknowledge_received_data(size, stream_id)
+            except ngh2.NGH2Error:  # the connection ends, of which we hear next
+                return
             self.speak()
 
     def give_up(self, stream_id: int, error_code: int) -> None:
         """Tell the peer that nothing more is said or heard on a stream."""
         if not self.over and stream_id in self.streams:
+            self._abandon(stream_id, error_code)
+
+    def _abandon(self, stream_id: int, error_code: int) -> None:
+        with suppress(ngh2.NGH2Error):  # as above
             self.h2.reset_stream(stream_id, error_code)
-            self.speak()
+        self.speak()
 
     def close(self) -> None:
         """Hang up; every stream that is left hears of it."""
@@ -182,12 +200,16 @@ class Link(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        try:
-            self.h2.receive_data(data)
-        except ngh2.NGH2Error:  # it speaks something else, or too much of it
-            self.close()
-            return
-        self._tell(self.h2.events())
+        heard = memoryview(data)
+        for start in range(0, len(data), _HEARD_AT_ONCE):
+            if self.over:
+                return
+            try:
+                self.h2.receive_data(heard[start : start + _HEARD_AT_ONCE])
+            except ngh2.NGH2Error:  # it speaks something else, or too much of it
+                self.close()
+                return
+            self._tell(self.h2.events())
         self.speak()
 
     @override
@@ -212,7 +234,10 @@ class Link(asyncio.Protocol):
         self._release()
         streams, self.streams = self.streams, {}
         for stream in streams.values():
-            stream.closed(ngh2.ErrorCode.NO_ERROR)
+            try:
+                stream.closed(ngh2.ErrorCode.NO_ERROR)
+            except Exception:  # noqa: BLE001 - a bug; the others hear of it nevertheless
+                _log.exception("rpc.broken")
         self.lost()
 
     def lost(self) -> None:
@@ -227,7 +252,12 @@ class Link(asyncio.Protocol):
     def _tell(self, events: Sequence[ngh2.Event]) -> None:
         for event in events:
             if (tell := self._events.get(type(event))) is not None:
-                tell(event)
+                try:
+                    tell(event)
+                except Exception:  # noqa: BLE001 - a bug; the call fails, the others go on
+                    _log.exception("rpc.broken")
+                    if stream_id := getattr(event, "stream_id", 0):
+                        self._abandon(stream_id, ngh2.ErrorCode.INTERNAL_ERROR)
 
     def _headers(self, event: ngh2.RequestReceived | ngh2.ResponseReceived) -> None:
         stream = self.streams.get(event.stream_id)
@@ -268,6 +298,7 @@ def _keep_alive(connection: socket.socket | None) -> None:
         ("TCP_KEEPIDLE", _IDLE_SECONDS),
         ("TCP_KEEPINTVL", _PROBE_SECONDS),
         ("TCP_KEEPCNT", _PROBES),
+        ("TCP_USER_TIMEOUT", _UNHEARD_MS),
     ):
         if (option := getattr(socket, name, None)) is not None:  # not on every system
             connection.setsockopt(socket.IPPROTO_TCP, option, value)

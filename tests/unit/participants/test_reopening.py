@@ -17,6 +17,7 @@ from mesh.rpc.channel import Channel
 from mesh.rpc.headers import Ending
 from mesh.rpc.streaming import Listener
 from tests.integration.participants.participant import DO
+from tests.unit.rpc.network import Network
 
 
 class Rpc:
@@ -64,7 +65,7 @@ class Unsent:
 
 
 @asynccontextmanager
-async def streams_to(*addresses: Address, chance: float = 0.0) -> AsyncIterator[Streams]:
+async def streams_to(*addresses: Address | Channel, chance: float = 0.0) -> AsyncIterator[Streams]:
     streams = Streams(
         "payment",
         cast("list[Channel]", addresses),
@@ -193,3 +194,24 @@ async def test_calls_take_the_addresses_in_turn_and_leave_out_one_that_is_away()
         await asyncio.sleep(1)
         assert streams.open == 1
         assert streams.of(DO) is streams.of(DO)
+
+
+async def test_a_participant_has_not_accepted_a_stream_of_which_it_has_not_heard() -> None:
+    """Its silence means that it serves the stream from when it could have refused it."""
+    network, channel = Network(), Channel("10.0.0.1:50051")
+    host = network.host()
+    host.greets = False
+    async with streams_to(channel) as streams:
+        streams.offered()
+        await asyncio.sleep(1.5)
+        assert streams.open == 0
+        host.greet()
+        await asyncio.sleep(0.5)
+        assert streams.open == 0
+        await asyncio.sleep(1)
+        stream = streams.of(DO)
+        assert stream is not None
+        stream.call(DO, lambda _: None)
+        await asyncio.sleep(0.1)
+        assert b"charge_payment" in host.peers[0].heard_of(1)
+    await channel.close()

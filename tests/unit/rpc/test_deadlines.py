@@ -75,3 +75,21 @@ async def test_a_length_is_used_again_after_a_pause() -> None:
     watch.deadlines.add(2, 100)
     await asyncio.sleep(1)
     assert watch.due == {1: 100, 2: 1_100}
+
+
+async def test_when_one_raises_the_loop_hears_of_it_and_the_others_are_due_all_the_same() -> None:
+    due, told = list[int](), list[object]()
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: told.append(str(context["exception"]))
+    )
+
+    def expired(key: int) -> None:
+        due.append(key)
+        if key == 1:
+            raise RuntimeError("a bug")
+
+    deadlines = Deadlines(expired)
+    for key in (1, 2, 3):
+        deadlines.add(key, 100)
+    await asyncio.sleep(1)
+    assert (due, told) == ([1, 2, 3], ["a bug"])
