@@ -139,8 +139,10 @@ class Link(asyncio.Protocol):
     def accept(self, stream_id: int, size: int) -> None:
         """Let the peer send as much again on a stream."""
         if size and not self.over:
-            with suppress(ngh2.NGH2Error):  # the connection ends, which we hear of next
+            try:
                 self.h2.acknowledge_received_data(size, stream_id)
+            except ngh2.NGH2Error:  # the connection ends, of which we hear next
+                return
             self.speak()
 
     def give_up(self, stream_id: int, error_code: int) -> None:
