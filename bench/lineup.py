@@ -4,6 +4,7 @@ unary             each step is a call of its own, each saga a StartSaga
 unary-startsagas  each step is a call of its own, sagas share one StartSagas stream
 stream-startsaga  steps share a step stream, each saga is a StartSaga
 stream            steps share a step stream, sagas one StartSagas stream
+stream-workers    the same, of a coordinator with two workers
 floor             the four calls of a saga, with nobody in between
 dtm-async         DTM as it is by default; dtm-sync: each result durable before the next call
 dbos, temporal    a Python worker of each
@@ -11,7 +12,6 @@ dbos, temporal    a Python worker of each
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -21,8 +21,10 @@ from bench.peers.python import Dbos, Temporal
 from bench.sides import Coordinator, Floor, Ours
 from bench.world import World
 
-WORKERS = int(os.environ.get("BENCH_WORKERS", "1"))
 OURS = ("unary", "unary-startsagas", "stream-startsaga", "stream")
+WORKERS = "stream-workers"
+_FORMS = {(False, 1): OURS[:2], (True, 1): OURS[2:], (True, 2): (WORKERS,)}
+"""Of a coordinator: whether it is offered step streams, and its workers."""
 
 
 @asynccontextmanager
@@ -35,13 +37,12 @@ async def lineup(
             world.participant(jitter_ms=jitter_ms, streams=False)
         )
         sides: dict[str, Side] = {"floor": Floor(plain)}
-        for streams in (False, True):
-            wanted = {name for name in OURS if name.startswith("stream") is streams}
-            if wanted := wanted.intersection(names):
+        for (streams, workers), ours in _FORMS.items():
+            if wanted := set(ours).intersection(names):
                 called = world.participant(jitter_ms=jitter_ms, streams=streams)
                 participant = await stack.enter_async_context(called)
                 asked = await stack.enter_async_context(
-                    Coordinator(world, participant, workers=WORKERS)
+                    Coordinator(world, participant, workers=workers)
                 )
                 sides |= {name: Ours(name, asked) for name in wanted}
         for name in {"dtm-async", "dtm-sync"}.intersection(names):

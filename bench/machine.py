@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-_PACKAGES = ("grpcio", "protobuf", "psycopg", "msgspec")
+_PACKAGES = ("ngh2", "grpcio", "protobuf", "psycopg", "msgspec")
 _SYNCS = 200
 
 

@@ -20,6 +20,7 @@ LABELS = {
     "unary-startsagas": "unary, StartSagas",
     "stream-startsaga": "streams, StartSaga",
     "stream": "streams, StartSagas",
+    "stream-workers": "streams, StartSagas, two workers",
     "floor": "no coordinator",
     "dtm-async": "DTM, asynchronous",
     "dtm-sync": "DTM, synchronous",

@@ -26,6 +26,7 @@ _RATIOS = {
     "stream_startsaga_vs_dtm_async": ("steps-64 stream-startsaga", "steps-64 dtm-async"),
     "stream_vs_dtm_async": ("steps-64 stream", "steps-64 dtm-async"),
     "stream_1024_vs_dtm_async": ("steps-1024 stream", "steps-1024 dtm-async"),
+    "stream_1024_workers_vs_dtm_async": ("steps-1024 stream-workers", "steps-1024 dtm-async"),
     "compensation_vs_dtm_async": ("compensation-64 stream", "compensation-64 dtm-async"),
     "vs_temporal": ("steps-64 unary", "steps-64 temporal"),
     "vs_dbos": ("steps-64 unary", "steps-64 dbos"),

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import msgspec
 
-from bench.lineup import OURS, lineup
+from bench.lineup import OURS, WORKERS, lineup
 from bench.load import Load, Side
 from bench.window import LoadFailed, Window, measure
 from bench.world import World
@@ -60,7 +60,7 @@ SCENARIOS = (
     Scenario(
         name="steps-1024",
         title="four no-op steps, 1,024 in flight (DTM at 64)",
-        turns=[*_turns(("stream",), 1_024), *_turns(("dtm-async",), 64)],
+        turns=[*_turns(("stream", WORKERS), 1_024), *_turns(("dtm-async",), 64)],
     ),
     Scenario(
         name="compensation-64",

@@ -113,7 +113,7 @@ class Ours:
     def __init__(self, name: str, coordinator: Coordinator) -> None:
         self.name = name
         self._coordinator = coordinator
-        self._kind = "stream" if name in {"stream", "unary-startsagas"} else "unary"
+        self._kind = "unary" if name in {"unary", "stream-startsaga"} else "stream"
 
     def command(self, load: Load) -> Sequence[str]:
         """See `Side`."""

@@ -1,11 +1,11 @@
 """The border of a server: every RPC passes here on its way in and on its way out.
 
 In: its trace context, and the saga it belongs to, for all that is logged; then the request, read
-here and not by grpc, whose own refusals have no details. Out: a `MeshError` as a
+here and not below, where refusals have no details. Out: a `MeshError` as a
 `google.rpc.Status`, and anything else that was raised as INTERNAL, whose words tell nothing but the
 trace id; the traceback goes to the log.
 
-A handler is wrapped once: an interceptor of grpc would do it again for every call.
+A handler is wrapped once, not again for every call.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ MAX_REQUEST_BYTES = 4 << 20
 
 MessageT = TypeVar("MessageT", bound=Message)
 Behaviour = Callable[..., Any]
-"""What grpc calls for one RPC: (request or requests, context)."""
+"""What serves one RPC, called with (request or requests, context)."""
 Parse = Callable[[bytes], Message]
 Read = Callable[[Any], Any]
-"""Makes what a handler is given of what grpc has received."""
+"""Makes what a handler is given of what was received."""
 
 _KINDS = {
     (False, False): "unary_unary",
@@ -105,7 +105,7 @@ class Border:
         return stream
 
     async def _send(self, responses: AsyncGenerator[Any, None], context: Context) -> None:
-        """A drain ends the wait for a response, never a write: grpc cannot end a call in one."""
+        """A drain ends the wait for a response, never a write, so what has begun is said."""
         async with aclosing(responses):
             while True:
                 async with self._until_drain():
@@ -132,8 +132,8 @@ class Border:
 
 
 class _Crossing:
-    """One RPC, from its arrival to its answer. grpc serves each in a task, hence in a context, of
-    its own: what is set for the logs ends with it.
+    """One RPC, from its arrival to its answer. Each is served in a task, hence in a context, of its
+    own: what is set for the logs ends with it.
     """
 
     __slots__ = ("_context", "_method", "_span", "_tracer")
@@ -169,9 +169,9 @@ class _Crossing:
 
 
 def _divided(handler: MethodHandler) -> tuple[Parse | None, Read]:
-    """What grpc does to read a request, and what is left to us: all, unless it is a stream.
+    """How requests are read on arrival, and how at the border: there, unless they are a stream.
 
-    Of a stream grpc reads each message, and what is wrong with one is raised where it is awaited.
+    Of a stream each message is read as it is awaited, and what is wrong with one is raised there.
     """
     parse = handler.request_deserializer
     if parse is None:

@@ -4,8 +4,8 @@ What is ready goes out as soon as the batch before it is gone, and what comes me
 one. When things come thick, a moment's wait makes batches several times larger, and costs each
 thing in them that moment; when they come singly it would only cost. What it saves is CPU: to write
 a group of appends costs the coordinator and PostgreSQL some 350 us together and 20 us more for each
-of them, to write a message of a stream 100 us on each side and less than 10 us more for each part.
-So: wait only if, at the present rate, the wait brings enough, and the batch is not large already.
+of them, and to write a message of a stream several times what one more part of it does. So: wait
+only if, at the present rate, the wait brings enough, and the batch is not large already.
 """
 
 from __future__ import annotations

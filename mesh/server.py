@@ -47,8 +47,8 @@ from mesh.typed_grpc import GenericHandler, ServiceHandler
 from protos.mesh.v1 import mesh_pb2_grpc
 
 MAX_RECEIVE_BYTES = 4 * MAX_REQUEST_BYTES
-"""Largest message that grpc lets in. It refuses without a word of ours, so that what is only a
-little too large gets to the border, which says what is wrong."""
+"""Largest message that is let in at all. What is larger is refused without details, so that what is
+only a little too large gets to the border, which says what is wrong."""
 
 ServicerT = TypeVar("ServicerT")
 Register = Callable[[ServicerT, Any], None]
@@ -58,7 +58,8 @@ Reflection = Callable[[Sequence[str]], Any]
 
 _FAREWELL_SECONDS = 0.2
 """How long a drain refuses calls in words before it closes the door. A call that arrives in the
-moment of closing hears CANCELLED from grpc itself; who was told when to come back does not call."""
+moment of closing is told by HTTP/2 alone that nobody has looked at it; who was told when to come
+back does not call."""
 
 _log = structlog.stdlib.get_logger()
 

@@ -1,7 +1,7 @@
 """mesh.v1.StepStream: many calls of steps on one stream, each meaning what it means by itself.
 
-A call of grpc by itself costs Python about 200 us here, nearly all of it for grpc's bookkeeping of
-one RPC; on a stream that price is paid for each message, however many calls are in it. So:
+A call by itself has header fields, a status and a stream of HTTP/2 of its own; on a step stream
+that price is paid for each message, however many calls are in it. So:
 
 - **Batches.** One write is in flight at a time. What becomes ready meanwhile is the next batch:
   with little to do a batch is one answer, sent at once. Only when answers come thick does a batch
@@ -15,7 +15,7 @@ one RPC; on a stream that price is paid for each message, however many calls are
   a call waits for that many, not for the hundred thousand that may lie in one message.
 
 The three tasks of a stream (read, write, drain) end together with whichever ends first. Then calls
-in flight are cancelled, what is answered is still written, and grpc says why the stream ended.
+in flight are cancelled, what is answered is still written, and the status says why it ended.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class StepStream:
             self._methods[method.service.full_name, _DIRECTIONS[method.name]] = method
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
-        """For grpc, which leaves the messages to us."""
+        """The handler of `Run`, which is given the bytes of each message."""
         run = grpc.stream_stream_rpc_method_handler(self._run)
         return grpc.method_handlers_generic_handler(SERVICE, {"Run": run})
 
@@ -141,7 +141,7 @@ class StepStream:
 
 
 def _failed(call_id: int, code: grpc.StatusCode, words: str) -> pb.StepResult:
-    """In the words of grpc, which are all that such a call by itself is answered."""
+    """In the words that are all that such a call by itself is answered."""
     return pb.StepResult(call_id=call_id, status=Status(code=code.value[0], message=words))
 
 
@@ -197,7 +197,7 @@ class _Stream:
             await asyncio.gather(*others, return_exceptions=True)
             self._over = True
             self._ready.set()
-            # grpc cannot end a call in a write, and a write that fails tells what grpc knows.
+            # What is answered is still written; that fails where nobody hears it.
             await asyncio.gather(writing, return_exceptions=True)
 
     async def _read(self, batches: AsyncIterator[bytes]) -> None:

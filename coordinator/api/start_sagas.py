@@ -1,7 +1,7 @@
 """StartSagas: many sagas over one stream, and what becomes of each.
 
-A saga by itself is a call of grpc, which costs Python ten times what starting it costs. Here that
-price is paid for a message, however many sagas or reports are in it.
+A saga by itself is a call of its own, with header fields, a task and a status. Here that price is
+paid for a message, however many sagas or reports are in it.
 
 - **No task for a saga.** What the client sends is begun as it is read; the engine calls back when a
   start is on disk, or a saga has ended. One task reads, another writes.

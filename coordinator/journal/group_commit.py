@@ -151,7 +151,7 @@ class GroupCommit:
         for waiting in group:
             waiting.told = True
         dones = (waiting.done for waiting in group)
-        tell_all(self._loop, zip(dones, verdicts, strict=True))
+        tell_all(self._loop, list(zip(dones, verdicts, strict=True)))
 
     async def _gather(self) -> bool:
         """Wait until there is a group; False when there will be none."""
