@@ -10,6 +10,7 @@ import pytest
 
 from mesh.rpc import server
 from mesh.rpc.messages import framed
+from mesh.rpc.served import Context
 from mesh.rpc.server import RpcServer
 from tests.integration.rpc.raw_client import plain_socket, raw_client
 from tests.integration.rpc.served_port import Port, serving
@@ -38,7 +39,9 @@ async def test_a_call_in_flight_is_answered_and_a_new_one_is_not_begun(port: Por
         await stopping
 
 
-async def test_calls_that_come_before_the_goodbye_has_left_are_refused_unbegun(port: Port) -> None:
+async def test_calls_that_come_before_the_goodbye_has_left_are_refused_unbegun(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that hears of a goodbye asks elsewhere what came after it: it must not be done."""
     async with raw_client(port) as client:
         held = client.call("/t/Held", b"")
@@ -46,16 +49,30 @@ async def test_calls_that_come_before_the_goodbye_has_left_are_refused_unbegun(p
         await port.begun.wait()
         (link,) = port.server._port.links
         link._full = True
+        came, opened = asyncio.Event(), link.opened
+
+        def open_and_tell(event: ngh2.RequestReceived) -> None:
+            opened(event)
+            came.set()
+
+        monkeypatch.setattr(link, "opened", open_and_tell)
         stopping = asyncio.create_task(port.server.stop(5))
+        await asyncio.sleep(0)
         late = client.call("/t/Unary", b"late")
         await client.send()
-        while link.h2.queued_body_size() or len(link.streams) > 1 or not port.server._port.leaving:
+        await came.wait()
+        while any(task is not None and not task.done() for task in tasks_but(link, held)):
             await asyncio.sleep(0)
         link.resume_writing()
         port.go_on.set()
         await client.closed(held, late)
         assert (client.ends()[late], port.handled) == (ngh2.ErrorCode.REFUSED_STREAM, 0)
         await stopping
+
+
+def tasks_but(link: server._Serving, held: int) -> list[asyncio.Task[None] | None]:
+    contexts = (context for stream_id, context in link.streams.items() if stream_id != held)
+    return [context.task for context in contexts if isinstance(context, Context)]
 
 
 async def test_a_call_whose_request_arrives_during_the_stop_is_answered(port: Port) -> None:
@@ -137,10 +154,13 @@ async def test_neither_a_stubborn_handler_nor_a_client_that_does_not_read_holds_
         other.call("/t/Stubborn", b"")
         await other.send()
         await port.begun.wait()
-        while not any(link._full for link in port.server._port.links):
+        while not (full := [link for link in port.server._port.links if link._full]):
             await asyncio.sleep(0)
+        assert full[0]._transport is not None
+        connection = full[0]._transport.get_extra_info("socket")
         await asyncio.wait_for(port.server.stop(0), 5)
-        assert not port.server._port.links
+        await asyncio.sleep(0)
+        assert (connection.fileno(), port.server._port.links) == (-1, set())
 
 
 async def test_a_connection_that_is_made_during_the_stop_is_told_goodbye(port: Port) -> None:
