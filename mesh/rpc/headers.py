@@ -27,7 +27,8 @@ _OURS = frozenset(
 )
 """Fields that are no metadata; those whose names begin with a colon are none either."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_PRINTABLE = bytes(set(range(0x20, 0x7F)) - {ord("%")}).decode()
+_PRINTABLE = bytes(set(range(0x21, 0x7F)) - {ord("%")}).decode()
+"""Without the space, with which no header field may begin or end (RFC 9113, 8.2.1)."""
 _UNITS = {"H": 3_600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _DIGITS = 8
 """A time limit has no more, nor has any code."""
@@ -76,7 +77,9 @@ def _values(name: bytes, raw: bytes) -> Iterable[str | bytes]:
     if not name.endswith(b"-bin"):
         return (raw.decode("ascii", "replace"),)
     try:  # several values may be joined by commas
-        return [b64decode(part + b"=" * (-len(part) % 4)) for part in raw.split(b",")]
+        return [
+            b64decode(part + b"=" * (-len(part) % 4), validate=True) for part in raw.split(b",")
+        ]
     except binascii.Error:
         return ()
 

@@ -95,4 +95,6 @@ class Inbound:
         except zlib.error:
             raise Unreadable(grpc.StatusCode.INTERNAL, "the message is no gzip") from None
         self._check(len(plain))
+        if not unzip.eof or unzip.unused_data:
+            raise Unreadable(grpc.StatusCode.INTERNAL, "the message is no whole gzip")
         return plain

@@ -41,6 +41,7 @@ _LATE = Ending(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 _STOPPED = Ending(grpc.StatusCode.UNAVAILABLE, "the server has stopped")
 _BROKEN = Ending(grpc.StatusCode.UNKNOWN, "the server failed on it; its log says more")
 _NO_MESSAGE = Ending(grpc.StatusCode.INTERNAL, "the request has no message")
+_CUT_OFF = Ending(grpc.StatusCode.INTERNAL, "the last request ends before it is complete")
 _log = structlog.stdlib.get_logger()
 
 
@@ -79,14 +80,17 @@ class Context:
         fields: Sequence[Header],
         *,
         limit: int,
+        cut_off: set[asyncio.Task[None]],
     ) -> None:
-        """A message of the client's has at most `limit` bytes.
+        """A message of the client's has at most `limit` bytes. Its task is in `cut_off` from when
+        it is cancelled until it has let go of what it holds.
 
         Raises:
             ValueError: the client's time limit is not readable.
         """
         told = dict(fields)
         self.task: asyncio.Task[None] | None = None
+        self._cut_off = cut_off
         self._link = link
         self._id = stream_id
         self._method = method
@@ -166,11 +170,15 @@ class Context:
         """A part of a request."""
         self._withheld += len(data)
         try:
-            messages = () if self._over else self._inbound.feed(data)
+            messages = () if self._has_all() else self._inbound.feed(data)
         except Unreadable as error:
             self._finish(error.ending)
+            self._cancel()
             return
         self._received(messages, ended=ended)
+
+    def _has_all(self) -> bool:
+        return self._over or (self.task is not None and not self._method.request_streaming)
 
     def _received(self, messages: Sequence[bytes], *, ended: bool) -> None:
         self._complete |= ended
@@ -204,7 +212,7 @@ class Context:
         self._complete = True
         if not self._over:
             self._over = True
-            self.cancel()
+            self._cancel()
 
     def _accept(self) -> None:
         self._link.accept(self._id, self._withheld)
@@ -212,38 +220,48 @@ class Context:
 
     # --- serving --------------------------------------------------------------
 
-    def cancel(self) -> None:
-        """Stop serving it."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.task is not None:
-            self.task.cancel()
+    def stop(self) -> None:
+        """Serve it no longer: its handler is cancelled, and may still answer."""
+        if self.task is None:
+            self._finish(_STOPPED)
+        self._cancel()
 
     def _late(self) -> None:
-        if self.task is None:
-            self._finish(_LATE)
-        else:
+        self._finish(_LATE)
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.task is not None and not self.task.done():
             self.task.cancel()
+            self._cut_off.add(self.task)
+            self.task.add_done_callback(self._cut_off.discard)
 
     def _begin(self, received: bytes | AsyncIterator[Any]) -> None:
         self.task = self._loop.create_task(self._serve(received))
 
     async def _serve(self, received: bytes | AsyncIterator[Any]) -> None:
         try:
-            response = await self._method.perform(received, self)
-            if not self._method.response_streaming:
-                self._send(response)
-            self._finish(_OK)
-        except Ended as ended:
-            self._finish(ended.ending)
+            self._finish(await self._ending(received))
         except asyncio.CancelledError:
-            self._finish(_LATE if self.time_remaining() == 0 else _STOPPED)
+            self._finish(_STOPPED)
             raise
         except StreamOver:
             self._give_up()
         except Exception:  # noqa: BLE001 - a bug; its client hears so, the others are served
-            self._finish(_BROKEN)
             _log.exception("rpc.broken")
+            self._trailing = ()  # of an ending that is none any more, or the bug itself
+            self._finish(_BROKEN)
+
+    async def _ending(self, received: bytes | AsyncIterator[Any]) -> Ending:
+        try:
+            response = await self._method.perform(received, self)
+        except Ended as ended:
+            return ended.ending
+        if not self._method.response_streaming:
+            self._send(response)
+        return _OK
 
     async def _requests(self) -> AsyncIterator[Any]:
         parse = self._method.parse
@@ -256,6 +274,8 @@ class Context:
             if not self._messages:
                 self._accept()
             yield parse(message) if parse else message
+        if self._inbound.partial:
+            raise Ended(_CUT_OFF)
 
     # --- answering ------------------------------------------------------------
 
@@ -293,6 +313,6 @@ class Context:
         try:
             say(self._id, what, **how)
         except ngh2.NGH2Error:  # given up by the client, which we hear of next
-            self._over = True
+            self._give_up()
         else:
             self._link.speak()

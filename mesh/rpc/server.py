@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 
 import grpc
 import ngh2
+from msgspec import Struct
 from typing_extensions import override
 
 from mesh.rpc.headers import CONTENT_TYPE, Ending, trailers_of
@@ -20,6 +22,10 @@ Find = Callable[[str], Method | None]
 _BACKLOG = 1_024
 _CLEAR_SECONDS = 5.0
 """How long what is cut off may take to let go of what it holds."""
+_GREETING_SECONDS = 20.0
+"""A connection that has not said by then that it speaks HTTP/2 is closed."""
+_MAX_UNHEARD_BYTES = 64 << 20
+"""When so much that was answered waits for the client to make room, it is served no further."""
 _UNKNOWN = Ending(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 _MAX_FIELDS_BYTES = 16 << 10
 _TOO_LARGE = Ending(grpc.StatusCode.RESOURCE_EXHAUSTED, "metadata of more than 16 KiB")
@@ -27,14 +33,23 @@ _UNREADABLE = Ending(grpc.StatusCode.INTERNAL, "grpc-timeout is not readable")
 _NO_GRPC: list[Header] = [(b":status", b"415"), (b"accept", CONTENT_TYPE)]
 
 
+class _Port(Struct):
+    """What all connections to it share."""
+
+    find: Find
+    limit: int
+    links: set[_Serving]
+    cut_off: set[asyncio.Task[None]]
+    """Tasks that were cancelled and go on."""
+    leaving: bool = False
+
+
 class RpcServer:
     """Calls of all connections to one port."""
 
     def __init__(self, find: Find, *, limit: int) -> None:
         """A request of more than `limit` bytes is refused with RESOURCE_EXHAUSTED."""
-        self._find = find
-        self._limit = limit
-        self._links: set[_Serving] = set()
+        self._port = _Port(find, limit, set(), set())
         self._listening: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int, *, shares_port: bool = False) -> int:
@@ -45,7 +60,7 @@ class RpcServer:
         """
         try:
             self._listening = await asyncio.get_running_loop().create_server(
-                lambda: _Serving(self._find, self._links, limit=self._limit),
+                lambda: _Serving(self._port),
                 host.strip("[]"),
                 port,
                 backlog=_BACKLOG,
@@ -56,64 +71,113 @@ class RpcServer:
         return int(self._listening.sockets[0].getsockname()[1])
 
     async def stop(self, grace_seconds: float) -> None:
-        """Take no new call, let those that are served go on for so long, and hang up."""
+        """Take no new call, let those that are served go on for so long, and hang up.
+
+        A client has five seconds more to hear what was answered.
+        """
         if self._listening is None:
             return
         self._listening.close()
-        for link in self._links:
+        self._port.leaving = True
+        for link in self._port.links:
             link.leave()
-        if tasks := [task for link in self._links for task in link.tasks()]:
-            await asyncio.wait(tasks, timeout=grace_seconds)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=_CLEAR_SECONDS)
-        for link in list(self._links):
-            await link.farewell()
+        await _within(grace_seconds, self._served)
+        for link in self._port.links:
+            link.cut_off()
+        await _within(_CLEAR_SECONDS, self._served)
+        await _within(_CLEAR_SECONDS, self._heard)
+        for link in list(self._port.links):
+            link.hang_up()
+
+    def _served(self) -> Sequence[asyncio.Future[None]]:
+        tasks = (task for link in self._port.links for task in link.tasks())
+        return [*self._port.cut_off, *tasks]
+
+    def _heard(self) -> Sequence[asyncio.Future[None]]:
+        return [link.gone for link in self._port.links]
+
+
+async def _within(seconds: float, left: Callable[[], Sequence[asyncio.Future[None]]]) -> None:
+    """Wait until nothing is left, but no longer than that."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while (waiting := left()) and (rest := end - loop.time()) > 0:
+        await asyncio.wait(waiting, timeout=rest)
 
 
 class _Serving(Link):
     """A connection of a client."""
 
-    def __init__(self, find: Find, links: set[_Serving], *, limit: int) -> None:
+    def __init__(self, port: _Port) -> None:
         super().__init__(ngh2.Role.SERVER)
-        self._find = find
-        self._links = links
-        self._limit = limit
-        self._contexts: set[Context] = set()
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        """Done once it is over."""
+        self._port = port
+        self._patience = self._loop.call_later(_GREETING_SECONDS, self.close)
+        self._events[ngh2.SettingsReceived] = lambda _: self._patience.cancel()
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._links.add(self)
+        self._port.links.add(self)
+        if self._port.leaving:
+            self.leave()
 
     @override
     def lost(self) -> None:
-        self._links.discard(self)
+        self._patience.cancel()
+        self._port.links.discard(self)
+        self.gone.set_result(None)
+
+    @override
+    def pause_writing(self) -> None:
+        """Who does not take its answers is not heard either: they would heap up here."""
+        super().pause_writing()
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def tasks(self) -> Sequence[asyncio.Task[None]]:
         """What is being served."""
-        served = (stream for stream in self.streams.values() if isinstance(stream, Context))
-        return [context.task for context in served if context.task is not None]
+        tasks = (context.task for context in self._contexts())
+        return [task for task in tasks if task is not None and not task.done()]
+
+    def _contexts(self) -> Iterator[Context]:
+        return (stream for stream in self.streams.values() if isinstance(stream, Context))
 
     def leave(self) -> None:
-        """Tell the client that no further call is served here."""
+        """Tell the client that no further call is served here. We hang up after the last."""
         if not self.over:
             self.h2.send_goaway()
             self.speak()
 
-    async def farewell(self) -> None:
-        """Say what is left to say, and hang up."""
-        if not self.over:
-            await self.sent(0)
-        self.close()
+    def cut_off(self) -> None:
+        """Serve nothing any longer."""
+        for context in self._contexts():
+            context.stop()
+
+    def hang_up(self) -> None:
+        """Be done with it, whether the client has heard all or not."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end()
 
     @override
     def opened(self, event: ngh2.RequestReceived) -> None:
         told = dict(event.headers)
-        if not told.get(b"content-type", b"").startswith(CONTENT_TYPE):
+        if self._port.leaving or self.h2.queued_body_size() > _MAX_UNHEARD_BYTES:
+            self._abandon(event.stream_id, ngh2.ErrorCode.REFUSED_STREAM)
+            return
+        posts = told.get(b":method") == b"POST"
+        if not (posts and told.get(b"content-type", b"").startswith(CONTENT_TYPE)):
             self._refuse(event.stream_id, _NO_GRPC)
             return
-        method = self._find(told[b":path"].decode("ascii", "replace"))
+        method = self._port.find(told[b":path"].decode("ascii", "replace"))
         if method is None:
             self._refuse(event.stream_id, _headers_of(_UNKNOWN))
         elif sum(map(len, chain.from_iterable(event.headers))) > _MAX_FIELDS_BYTES:
@@ -123,8 +187,9 @@ class _Serving(Link):
 
     def _open(self, event: ngh2.RequestReceived, method: Method) -> None:
         stream_id, fields = event.stream_id, event.headers
+        limit, cut_off = self._port.limit, self._port.cut_off
         try:
-            context = Context(self, stream_id, method, fields, limit=self._limit)
+            context = Context(self, stream_id, method, fields, limit=limit, cut_off=cut_off)
         except ValueError:
             self._refuse(stream_id, _headers_of(_UNREADABLE))
             return
@@ -133,7 +198,8 @@ class _Serving(Link):
             context.headers((), ended=True)
 
     def _refuse(self, stream_id: int, headers: Sequence[Header]) -> None:
-        self.h2.send_response(stream_id, headers, end_stream=True)
+        with suppress(ngh2.NGH2Error):  # the client has given it up
+            self.h2.send_response(stream_id, headers, end_stream=True)
         self.speak()
 
 
