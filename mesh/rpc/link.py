@@ -89,6 +89,8 @@ class Link(asyncio.Protocol):
         """Those that are not closed yet, by their ids."""
         self.over = False
         """Whether nothing can be said or heard any more."""
+        self.kept = 0
+        """Bytes here of messages of the peer's that are not complete, or that nobody has read."""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._leaving = False

@@ -45,9 +45,13 @@ class Inbound:
         """So many bytes must be there before looking again is of use."""
 
     @property
-    def partial(self) -> bool:
-        """Whether a message has begun of which a part is missing."""
-        return bool(self._buffer)
+    def partial(self) -> int:
+        """Bytes that are here of a message of which a part is missing."""
+        return len(self._buffer)
+
+    def forget(self) -> None:
+        """Let go of what is here of a message."""
+        self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Sequence[bytes]:
         """The messages that are complete by now.

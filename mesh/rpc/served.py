@@ -30,11 +30,12 @@ from mesh.rpc.headers import (
 from mesh.rpc.link import Header, Link
 from mesh.rpc.messages import Inbound, Unreadable, framed
 
-_HEADERS = [
+ANSWER = [
     (b":status", b"200"),
     (b"content-type", CONTENT_TYPE),
     (b"grpc-accept-encoding", b"identity,gzip"),
 ]
+"""Header fields of every answer."""
 _OK = Ending(grpc.StatusCode.OK)
 _OK_TRAILERS = trailers_of(_OK)
 _LATE = Ending(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
@@ -42,6 +43,9 @@ _STOPPED = Ending(grpc.StatusCode.UNAVAILABLE, "the server has stopped")
 _BROKEN = Ending(grpc.StatusCode.UNKNOWN, "the server failed on it; its log says more")
 _NO_MESSAGE = Ending(grpc.StatusCode.INTERNAL, "the request has no message")
 _CUT_OFF = Ending(grpc.StatusCode.INTERNAL, "the last request ends before it is complete")
+MAX_KEPT_BYTES = 64 << 20
+"""Of all requests of one connection that are not complete, or not read yet."""
+_TOO_MUCH = Ending(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much that is not complete, at once")
 _log = structlog.stdlib.get_logger()
 
 
@@ -101,6 +105,8 @@ class Context:
         self._arrived: asyncio.Future[None] | None = None
         self._withheld = 0
         """Bytes of the client's that are not accepted yet."""
+        self._kept = 0
+        """Of the connection's bytes that are kept."""
         self._complete = False
         """Whether the client has sent all."""
         self._begun = self._over = False
@@ -172,10 +178,23 @@ class Context:
         try:
             messages = () if self._has_all() else self._inbound.feed(data)
         except Unreadable as error:
-            self._finish(error.ending)
-            self._cancel()
+            self._break_off(error.ending)
             return
         self._received(messages, ended=ended)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Count what is kept here, or a bit more; end the call that makes it too much."""
+        kept = 0 if self._has_all() else self._withheld + self._inbound.partial
+        if kept == self._kept:
+            return
+        self._link.kept += kept - self._kept
+        self._kept = kept
+        if not kept:
+            self._inbound.forget()
+            self._messages.clear()
+        elif self._link.kept > MAX_KEPT_BYTES:
+            self._break_off(_TOO_MUCH)
 
     def _has_all(self) -> bool:
         return self._over or (self.task is not None and not self._method.request_streaming)
@@ -208,15 +227,17 @@ class Context:
         self._give_up()
 
     def _give_up(self) -> None:
-        self._accept()
         self._complete = True
         if not self._over:
             self._over = True
             self._cancel()
+        self._accept()
 
     def _accept(self) -> None:
         self._link.accept(self._id, self._withheld)
         self._withheld = 0
+        if self._kept:
+            self._weigh()
 
     # --- serving --------------------------------------------------------------
 
@@ -227,7 +248,10 @@ class Context:
         self._cancel()
 
     def _late(self) -> None:
-        self._finish(_LATE)
+        self._break_off(_LATE)
+
+    def _break_off(self, ending: Ending) -> None:
+        self._finish(ending)
         self._cancel()
 
     def _cancel(self) -> None:
@@ -274,7 +298,7 @@ class Context:
             if not self._messages:
                 self._accept()
             yield parse(message) if parse else message
-        if self._inbound.partial:
+        if self._inbound.partial or self._over:
             raise Ended(_CUT_OFF)
 
     # --- answering ------------------------------------------------------------
@@ -282,7 +306,7 @@ class Context:
     def _answer(self, metadata: Metadata = ()) -> None:
         if not (self._begun or self._over):
             self._begun = True
-            self._say(self._link.h2.send_response, [*_HEADERS, *fields_of(metadata)])
+            self._say(self._link.h2.send_response, [*ANSWER, *fields_of(metadata)])
 
     def _send(self, message: Any) -> None:  # noqa: ANN401 - of the method's own type
         serialize = self._method.serialize
@@ -302,7 +326,7 @@ class Context:
         if self._begun:
             self._say(self._link.h2.send_trailers, trailers)
         else:
-            self._say(self._link.h2.send_response, [*_HEADERS, *trailers], end_stream=True)
+            self._say(self._link.h2.send_response, [*ANSWER, *trailers], end_stream=True)
         self._over = True
         self._accept()
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from mesh.rpc.headers import CONTENT_TYPE, Ending, trailers_of
 from mesh.rpc.link import Header, Link
-from mesh.rpc.served import Context, Method
+from mesh.rpc.served import ANSWER, Context, Method
 
 Find = Callable[[str], Method | None]
 """How /package.Service/Method is served; None when it is not."""
@@ -29,6 +29,8 @@ _MAX_UNHEARD_BYTES = 64 << 20
 _UNKNOWN = Ending(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 _MAX_FIELDS_BYTES = 16 << 10
 _TOO_LARGE = Ending(grpc.StatusCode.RESOURCE_EXHAUSTED, "metadata of more than 16 KiB")
+_ENCODINGS = (None, b"identity", b"gzip")
+_COMPRESSED = Ending(grpc.StatusCode.UNIMPLEMENTED, "compressed otherwise than by gzip")
 _UNREADABLE = Ending(grpc.StatusCode.INTERNAL, "grpc-timeout is not readable")
 _NO_GRPC: list[Header] = [(b":status", b"415"), (b"accept", CONTENT_TYPE)]
 
@@ -182,6 +184,8 @@ class _Serving(Link):
             self._refuse(event.stream_id, _headers_of(_UNKNOWN))
         elif sum(map(len, chain.from_iterable(event.headers))) > _MAX_FIELDS_BYTES:
             self._refuse(event.stream_id, _headers_of(_TOO_LARGE))
+        elif told.get(b"grpc-encoding") not in _ENCODINGS:
+            self._refuse(event.stream_id, _headers_of(_COMPRESSED))
         else:
             self._open(event, method)
 
@@ -205,4 +209,4 @@ class _Serving(Link):
 
 def _headers_of(ending: Ending) -> list[Header]:
     """An answer without a message."""
-    return [(b":status", b"200"), (b"content-type", CONTENT_TYPE), *trailers_of(ending)]
+    return [*ANSWER, *trailers_of(ending)]

@@ -12,14 +12,14 @@ from typing import Any
 import ngh2
 import pytest
 
-from mesh.rpc import link
+from mesh.rpc import link, served
 from mesh.rpc.link import STREAM_WINDOW
 from mesh.rpc.messages import framed
 from mesh.rpc.server import _Serving
 from tests.integration.rpc.raw_client import RawClient, plain_socket, raw_client, request
 from tests.integration.rpc.served_port import LIMIT, Port, serving
 
-OK, UNKNOWN, EXHAUSTED, INTERNAL = b"0", b"2", b"8", b"13"
+OK, UNKNOWN, LATE, EXHAUSTED, UNIMPLEMENTED, INTERNAL = b"0", b"2", b"4", b"8", b"12", b"13"
 
 
 @pytest.fixture
@@ -406,6 +406,61 @@ async def test_a_request_is_refused_at_its_prefix_and_not_kept(
     await client.send()
     await client.hear(lambda: client.status(call)[0])
     assert client.status(call)[0] == EXHAUSTED
+
+
+@pytest.mark.parametrize(("path", "whole"), [("/t/Unary", 0), ("/t/Lazy", 3)])
+async def test_of_requests_that_are_never_complete_or_never_read_a_connection_keeps_little(
+    port: Port, client: RawClient, path: str, whole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "MAX_KEPT_BYTES", 1 << 20)
+    never = asyncio.Event()
+
+    async def lazy(_: AsyncIterator[bytes], __: Any) -> bytes:  # noqa: ANN401
+        await never.wait()
+        return b""
+
+    port.serve("/t/Lazy", lazy, up=True)
+    kept = framed(b"." * 100_000) * whole + framed(b"." * 300_000)[:-1]
+    calls = [client.call(path, ends=False) for _ in range(20)]
+    for call in calls:
+        client.h2.send_data(call, kept)
+    while sum(bool(client.status(call)[0]) for call in calls) < len(calls) - (1 << 20) // len(kept):
+        await client.send()
+        seen = len(client.events)
+        await client.hear(partial(client.more_than, seen))
+    link = link_of(port)
+    assert {client.status(call)[0] for call in calls} == {EXHAUSTED, None}
+    assert 0 < link.kept <= 1 << 20
+    assert await still_serves(client)
+    for call in calls:
+        client.h2.reset_stream(call, ngh2.ErrorCode.CANCEL)
+    await client.send()
+    await until(lambda: not link.streams)
+    assert link.kept == 0
+
+
+async def test_a_call_whose_time_is_up_leaves_nothing_of_its_request_behind(
+    port: Port, client: RawClient
+) -> None:
+    call = client.call("/t/Unary", None, (b"grpc-timeout", b"50m"), ends=False)
+    client.h2.send_data(call, framed(b"." * 500_000)[:-1])
+    await client.send()
+    await until(lambda: link_of(port).kept == 500_004)
+    (context,) = link_of(port).streams.values()
+    await client.hear(lambda: client.status(call)[0])
+    assert (client.status(call)[0], link_of(port).kept) == (LATE, 0)
+    assert isinstance(context, served.Context)
+    assert context._inbound.partial == 0
+
+
+async def test_a_request_that_is_compressed_as_nobody_here_knows_is_told_what_is_known(
+    client: RawClient,
+) -> None:
+    call = client.call("/t/Unary", b"squeezed", (b"grpc-encoding", b"snappy"))
+    await client.closed(call)
+    assert client.status(call)[0] == UNIMPLEMENTED
+    (answer,) = (each for each in client.events if isinstance(each, ngh2.ResponseReceived))
+    assert dict(answer.headers)[b"grpc-accept-encoding"] == b"identity,gzip"
 
 
 async def test_a_hundred_connections_that_say_nothing_do_not_keep_others_out(port: Port) -> None:
