@@ -121,6 +121,7 @@ class _Zlib:
         gzip.compress(b"and more") + b"more",
         b"",
     ],
+    ids=["something else", "without its last byte", "half", "two", "and more", "nothing"],
 )
 def test_what_is_no_whole_gzip_is_no_message(packed: bytes) -> None:
     sent = b"\x01" + len(packed).to_bytes(4, "big") + packed
