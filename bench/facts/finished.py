@@ -21,7 +21,9 @@ async def measure(world: World, rounds: int, sizes: Sequence[int]) -> AsyncItera
         participant = await stack.enter_async_context(world.participant(streams=True))
         sides = {}
         for size in sizes:
-            asked = await stack.enter_async_context(Coordinator(world, participant))
+            asked = await stack.enter_async_context(
+                Coordinator(world, participant, settings={"RETENTION_DAYS": "365"})  # all are kept
+            )
             if size:
                 await fill(asked.dsn, 0, size, size)
             sides[_NAMES[size]] = Ours("stream", asked)
