@@ -25,7 +25,8 @@ from structlog.contextvars import bind_contextvars
 
 from mesh.errors import FieldViolation, InvalidRequest, MeshError, Retry, code_of, to_status
 from mesh.rpc.headers import Ending
-from mesh.rpc.served import Context, Ended, Method, StreamOver
+from mesh.rpc.method import Ended, Method, StreamOver
+from mesh.rpc.served import Context
 from mesh.step import SAGA_ID, SAGA_STEP
 from mesh.telemetry import TRACER, mark, start_server_span
 from mesh.typed_grpc import MethodHandler

@@ -37,7 +37,8 @@ from mesh.effect_service import EffectService
 from mesh.effects import Effects
 from mesh.errors import Rejected
 from mesh.health import Health, Probe
-from mesh.rpc.served import Context, Method
+from mesh.rpc.method import Method
+from mesh.rpc.served import Context
 from mesh.rpc.server import RpcServer
 from mesh.settings import ServiceSettings
 from mesh.step import SAGA_OUTCOME, GuardedStep, StepCall, StepMethod, methods_of

@@ -44,7 +44,7 @@ from coordinator.core.saga import Saga
 from mesh.border import drained, refusal
 from mesh.errors import InvalidRequest
 from mesh.pace import Pace
-from mesh.rpc.served import StreamOver
+from mesh.rpc.method import StreamOver
 from mesh.validation import refuse_if_any
 from protos.saga.v1 import saga_pb2 as pb
 

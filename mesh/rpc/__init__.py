@@ -10,5 +10,6 @@ fields, a status in the trailers. A call costs its server 23 us and its client 1
     messages.py   cuts what arrives into messages
     headers.py    metadata, time limits and endings as header fields
     server.py     serves handlers as grpc.aio.server does; served.py is one call of it
+    method.py     how a method is served, and what its handler may raise
     channel.py    calls a target; calling.py is one call of it
 """

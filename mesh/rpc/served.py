@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NoReturn
 
 import grpc
 import ngh2
 import structlog
-from msgspec import Struct
 
 from mesh.rpc.headers import (
     CONTENT_TYPE,
@@ -29,6 +28,7 @@ from mesh.rpc.headers import (
 )
 from mesh.rpc.link import Header, Link
 from mesh.rpc.messages import Inbound, Unreadable, framed
+from mesh.rpc.method import Ended, Method, StreamOver
 
 ANSWER = [
     (b":status", b"200"),
@@ -47,30 +47,6 @@ MAX_KEPT_BYTES = 64 << 20
 """Of all requests of one connection that are not complete, or not read yet."""
 _TOO_MUCH = Ending(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much that is not complete, at once")
 _log = structlog.stdlib.get_logger()
-
-
-class Method(Struct, frozen=True, kw_only=True):
-    """How one method is served. Messages are bytes where nothing is said of parsing them."""
-
-    perform: Callable[[Any, Context], Awaitable[Any]]
-    """Given the request, or an iterator of requests, returns the response; where responses are
-    streamed it writes them to the context instead."""
-    request_streaming: bool
-    response_streaming: bool
-    parse: Callable[[bytes], Any] | None
-    serialize: Callable[[Any], bytes] | None
-
-
-class Ended(Exception):
-    """Ends the call that is served, as it says."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.message)
-        self.ending = ending
-
-
-class StreamOver(Exception):
-    """The client does not hear any more: it has gone, or has given up the call."""
 
 
 class Context:

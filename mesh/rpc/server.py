@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from mesh.rpc.headers import CONTENT_TYPE, Ending, trailers_of
 from mesh.rpc.link import Header, Link
-from mesh.rpc.served import ANSWER, Context, Method
+from mesh.rpc.method import Method
+from mesh.rpc.served import ANSWER, Context
 
 Find = Callable[[str], Method | None]
 """How /package.Service/Method is served; None when it is not."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc
 
-from mesh.rpc.served import Context, Method
+from mesh.rpc.method import Method
+from mesh.rpc.served import Context
 from mesh.rpc.server import RpcServer
 
 LIMIT = 4 << 20
