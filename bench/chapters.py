@@ -77,7 +77,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     async def run(self, world: World, notes: Notes) -> None:
         """Measure everything."""
-        for _, alike in itertools.groupby(self.scenarios, lambda each: each.jitter_ms):
+        for _, alike in itertools.groupby(self.scenarios, lambda each: each.company):
             async for outcome in run(world, list(alike), self.rounds, notes.failures.append):
                 notes.found(outcome)
         for chapter in self.chapters:

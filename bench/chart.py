@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from bench.report import LABELS, by_scenario
 from bench.results import Figure, Results
 
-_SCENARIOS = ("jitter-256", "steps-64", "compensation-64")
+_SCENARIOS = ("jitter-256", "steps-64", "compensation-64", "engines-64")
 _WIDTH, _LEFT, _LINE, _TITLE = 760, 190, 22, 36
 _OURS, _THEIRS, _NOBODY = "#2e7d32", "#78909c", "#cfd8dc"
 

@@ -16,7 +16,8 @@ from bench.window import LoadFailed, Window, measure
 from bench.world import World
 
 DTM = ("dtm-async", "dtm-sync")
-PEERS = (*DTM, "dbos", "temporal")
+_ENGINES = ("dbos", "temporal")
+PEERS = (*DTM, *_ENGINES)
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +34,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     turns: Sequence[Turn]
     jitter_ms: int = 0
+
+    @property
+    def company(self) -> tuple[int, bool]:
+        """Those with the same run beside each other. DBOS and Temporal take a fifth of a core for
+        doing nothing, so they are not there while others are measured."""
+        return self.jitter_ms, any(turn.side in _ENGINES for turn in self.turns)
 
 
 def _turns(sides: Iterable[str], in_flight: int, *, refused: bool = False) -> list[Turn]:
@@ -54,7 +61,7 @@ SCENARIOS = (
     Scenario(
         name="steps-64",
         title="four no-op steps, 64 in flight",
-        turns=_turns((*_ALL, "dbos", "temporal"), 64),
+        turns=_turns(_ALL, 64),
     ),
     Scenario(name="steps-256", title="four no-op steps, 256 in flight", turns=_turns(_ALL, 256)),
     Scenario(
@@ -66,6 +73,11 @@ SCENARIOS = (
         name="compensation-64",
         title="the fourth step refuses, three are undone, 64 in flight",
         turns=_turns((*OURS, *DTM), 64, refused=True),
+    ),
+    Scenario(
+        name="engines-64",
+        title="four no-op steps, 64 in flight, beside general engines",
+        turns=_turns(("unary", *_ENGINES), 64),
     ),
 )
 
@@ -82,7 +94,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 async def run(
     world: World, scenarios: Sequence[Scenario], rounds: int, failed: Callable[[str], None]
 ) -> AsyncIterator[Outcome]:
-    """Let the sides of scenarios that have the same participants take their turns.
+    """Let the sides of scenarios in the same company take their turns.
 
     `failed` hears of a load that failed, or was told what is not on its side's disk; that side
     takes no further turn in this scenario, and what the others find is not lost.

@@ -29,7 +29,7 @@ async def measure(world: World) -> list[Fact]:
         killed = time.monotonic()
 
         async def ended() -> bool:
-            return await second.finished() == {"COMPLETED": 2 * _SAGAS}  # see hold
+            return await second.finished() == {"COMPLETED": 3 * _SAGAS}  # see hold
 
         if not await until(ended, seconds=_LONGEST_S):
             raise LoadFailed(f"after a takeover there are {await second.finished()}")
