@@ -10,7 +10,7 @@ import random
 
 import psycopg
 from google.protobuf.message import Message
-from sqlalchemy import delete, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mesh.barrier.at_once import AtOnce, AtOnceStep, EffectStatement
@@ -20,7 +20,7 @@ from mesh.errors import Rejected
 from mesh.step import GuardedStep, StepCall
 from protos.order.v1 import order_pb2
 from tests.contract.barrier_harness import Pause
-from tests.contract.postgres_harness import PostgresHarness, effects
+from tests.contract.postgres_harness import PostgresHarness, take_back
 from tests.locks import waiting
 
 _KEEP = EffectStatement(
@@ -72,7 +72,7 @@ class CreateOrderAtOnce(AtOnceStep[order_pb2.CreateOrderRequest, order_pb2.Creat
         response: order_pb2.CreateOrderResponse,
         tx: AsyncConnection,
     ) -> None:
-        await tx.execute(delete(effects).where(effects.c.effect_id == response.total.units))
+        await take_back(response, tx)
 
 
 class LockedPause(Pause):

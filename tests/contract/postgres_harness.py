@@ -27,6 +27,10 @@ effects = Table(
 )
 
 
+async def take_back(response: order_pb2.CreateOrderResponse, tx: AsyncConnection) -> None:
+    await tx.execute(delete(effects).where(effects.c.effect_id == response.total.units))
+
+
 class CreateOrder(
     Step[order_pb2.CreateOrderRequest, order_pb2.CreateOrderResponse, AsyncConnection]
 ):
@@ -56,7 +60,7 @@ class CreateOrder(
         response: order_pb2.CreateOrderResponse,
         tx: AsyncConnection,
     ) -> None:
-        await tx.execute(delete(effects).where(effects.c.effect_id == response.total.units))
+        await take_back(response, tx)
 
 
 class PostgresHarness(BarrierHarness):

@@ -10,8 +10,7 @@ import grpc
 
 from mesh.rpc.calling import Outcome
 from mesh.rpc.channel import Channel
-from mesh.rpc.headers import Ending
-from mesh.rpc.link import Header
+from mesh.rpc.headers import Ending, Field
 from mesh.rpc.streaming import StreamCall
 
 PATH = "/test.v1.Charge/Do"
@@ -87,7 +86,7 @@ class Caller:
         self.asked: list[Asked] = []
 
     def call(
-        self, request: bytes = b"", *, timeout_ms: int = 5_000, metadata: Sequence[Header] = ()
+        self, request: bytes = b"", *, timeout_ms: int = 5_000, metadata: Sequence[Field] = ()
     ) -> Asked:
         asked = Asked()
         self.asked.append(asked)

@@ -207,6 +207,11 @@ class Peer(asyncio.Protocol):
         self._wire.close()
 
 
+def echo(peer: Peer, request: Request) -> None:
+    """Answer a call with what it has sent."""
+    peer.answer(request.stream_id, request.body[5:])
+
+
 class Host:
     """Something at an address that takes connections."""
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import grpc
 import ngh2
 import pytest
-import pytest_asyncio
 
 from tests.unit.rpc.caller import calling, turns
 from tests.unit.rpc.network import HERE, Host, Network, Peer
@@ -18,11 +17,6 @@ CODE = grpc.StatusCode
 THERE = ("10.0.0.2", 50051)
 BOTH = "ipv4:10.0.0.1:50051,10.0.0.2:50051"
 ONE = "10.0.0.1:50051"
-
-
-@pytest_asyncio.fixture
-async def network() -> Network:
-    return Network()
 
 
 def serving(network: Network, address: tuple[str, int] = HERE) -> Host:

@@ -10,20 +10,10 @@ import ngh2
 import pytest_asyncio
 
 from tests.unit.rpc.caller import Caller, calling, turns
-from tests.unit.rpc.network import HERE, OK_FIELDS, Host, Network, Peer, Request, message
+from tests.unit.rpc.network import HERE, OK_FIELDS, Host, Network, echo, message
 
 CODE = grpc.StatusCode
 REFUSED = ngh2.ErrorCode.REFUSED_STREAM
-
-
-@pytest_asyncio.fixture
-async def network() -> Network:
-    return Network()
-
-
-@pytest_asyncio.fixture
-async def host(network: Network) -> Host:
-    return network.host()
 
 
 @pytest_asyncio.fixture
@@ -32,17 +22,13 @@ async def caller(host: Host) -> AsyncIterator[Caller]:
         yield caller
 
 
-def answer(peer: Peer, request: Request) -> None:
-    peer.answer(request.stream_id, request.body[5:])
-
-
 async def test_a_call_beyond_the_last_that_is_served_goes_by_another_connection_once(
     host: Host, caller: Caller
 ) -> None:
     served, unseen = caller.call(b"first"), caller.call(b"second")
     peer, first_id = await host.called()
     await host.called()
-    host.serves = answer
+    host.serves = echo
     peer.go_away(first_id)
     assert await unseen.outcome() == b"second"
     assert not served.outcomes
@@ -74,7 +60,7 @@ async def test_a_peer_that_has_left_in_two_steps_is_called_no_more(
     peer.h2.send_shutdown_notice()
     peer.say()
     await turns()
-    host.serves = answer
+    host.serves = echo
     assert await caller.call(b"new").outcome() == b"new"
     peer.go_away(stream_id)
     peer.answer(stream_id)
@@ -86,7 +72,7 @@ async def test_a_call_that_was_refused_is_made_again_and_its_answer_counts(
 ) -> None:
     asked = caller.call(b"question")
     peer, stream_id = await host.called()
-    host.serves = answer
+    host.serves = echo
     peer.reset(stream_id, REFUSED)
     assert await asked.outcome() == b"question"
 
@@ -113,7 +99,7 @@ async def test_a_call_whose_headers_were_answered_is_not_made_again(
 async def test_a_call_that_was_lost_is_not_made_again(host: Host, caller: Caller) -> None:
     asked = caller.call()
     peer, _ = await host.called()
-    host.serves = answer
+    host.serves = echo
     peer.hang_up()
     assert await asked.code() is CODE.UNAVAILABLE
     assert await caller.call(b"next").outcome() == b"next"
@@ -127,7 +113,7 @@ async def test_calls_that_waited_for_a_peer_that_leaves_go_to_the_next(
     host.settings = {ngh2.Setting.MAX_CONCURRENT_STREAMS: 1}
     served, waiting = caller.call(b"first"), caller.call(b"second")
     peer, stream_id = await host.called()
-    host.serves = answer
+    host.serves = echo
     peer.go_away(stream_id)
     peer.answer(stream_id)
     assert await served.outcome() == b"answer"
@@ -151,7 +137,7 @@ async def test_a_connection_without_ids_for_further_calls_is_replaced(
     peer, stream_id = await host.called()
     (link,) = caller.channel.connections
     link.h2 = WithoutIds(link.h2)  # type: ignore[assignment]
-    host.serves = answer
+    host.serves = echo
     assert await caller.call(b"second").outcome() == b"second"
     peer.answer(stream_id)
     assert await first.outcome() == b"answer"
@@ -214,7 +200,7 @@ async def test_a_peer_that_speaks_is_not_asked(host: Host, caller: Caller) -> No
 
 
 async def test_a_connection_without_calls_is_let_be(host: Host, caller: Caller) -> None:
-    host.serves = answer
+    host.serves = echo
     await caller.call().outcome()
     host.peers[0].deaf = True
     await asyncio.sleep(24 * 3_600)

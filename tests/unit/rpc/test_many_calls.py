@@ -7,27 +7,12 @@ import gc
 
 import grpc
 import ngh2
-import pytest_asyncio
 
 from tests.unit.rpc.caller import calling, turns
-from tests.unit.rpc.network import HERE, Host, Network, Peer, Request, message
+from tests.unit.rpc.network import HERE, Host, Network, Peer, Request, echo, message
 
 CODE = grpc.StatusCode
 ONE = "10.0.0.1:50051"
-
-
-@pytest_asyncio.fixture
-async def network() -> Network:
-    return Network()
-
-
-@pytest_asyncio.fixture
-async def host(network: Network) -> Host:
-    return network.host()
-
-
-def answer(peer: Peer, request: Request) -> None:
-    peer.answer(request.stream_id, request.body[5:])
 
 
 async def test_a_peer_that_takes_100_at_a_time_gets_10000_calls_in_order(host: Host) -> None:
@@ -43,7 +28,7 @@ async def test_a_peer_that_takes_100_at_a_time_gets_10000_calls_in_order(host: H
 
     def finish(peer: Peer, request: Request) -> None:
         open_now.remove(request)
-        answer(peer, request)
+        echo(peer, request)
 
     host.serves = serve_later
     async with calling(ONE) as caller:
@@ -68,7 +53,7 @@ async def test_calls_that_wait_for_their_turn_are_due_in_time_and_let_others_pas
         await asyncio.sleep(1)
         assert [it.heard_at for it in hurried] == [[(100 + n) / 1_000] for n in range(100)]
         assert {await it.code() for it in hurried} == {CODE.DEADLINE_EXCEEDED}
-        host.serves = answer
+        host.serves = echo
         peer.answer(stream_id)
         assert await holding.outcome() == b"answer"
         assert await patient.outcome() == b"patient"
@@ -81,7 +66,7 @@ async def test_calls_whose_time_is_up_make_room_for_others(host: Host) -> None:
     async with calling(ONE) as caller:
         hung = [caller.call(timeout_ms=100) for _ in range(100)]
         assert {await it.code() for it in hung} == {CODE.DEADLINE_EXCEEDED}
-        host.serves = answer
+        host.serves = echo
         assert await caller.call(b"next").outcome() == b"next"
         assert [code for _, code in host.peers[0].resets] == [ngh2.ErrorCode.CANCEL] * 100
 
@@ -91,7 +76,7 @@ async def test_a_peer_that_reads_nothing_holds_up_only_what_it_should_read(host:
     host.reads = False
     async with calling(ONE) as caller:
         large = [caller.call(bytes(100_000), timeout_ms=1_000) for _ in range(10)]
-        host.serves = answer
+        host.serves = echo
         for number in range(10):
             assert await caller.call(b"%d" % number).outcome() == b"%d" % number
         assert {await it.code() for it in large} == {CODE.DEADLINE_EXCEEDED}
@@ -118,7 +103,7 @@ async def test_a_peer_that_answers_without_an_end_is_bounded(host: Host) -> None
 async def test_nothing_is_left_of_ten_thousand_calls(host: Host) -> None:
     """Answered, refused, cut short and late ones."""
     kinds = (
-        answer,
+        echo,
         lambda peer, request: peer.only(request.stream_id, ((b":status", b"503"),)),
         lambda peer, request: peer.reset(request.stream_id, ngh2.ErrorCode.CANCEL),
         lambda peer, request: peer.begin(request.stream_id, message(b"never ends")),
@@ -150,7 +135,7 @@ async def test_nothing_is_left_of_ten_thousand_calls(host: Host) -> None:
 
 async def test_each_call_has_one_outcome_whenever_its_peers_come_and_go(network: Network) -> None:
     host = network.host(HERE)
-    host.serves = answer
+    host.serves = echo
     async with calling(ONE) as caller:
         for round_ in range(200):
             for _ in range(20):

@@ -22,11 +22,6 @@ UNAVAILABLE = ((b"grpc-status", b"14"), (b"grpc-message", b"later"))
 
 
 @pytest_asyncio.fixture
-async def host() -> Host:
-    return Network().host()
-
-
-@pytest_asyncio.fixture
 async def caller(host: Host) -> AsyncIterator[Caller]:
     async with calling("10.0.0.1:50051", limit=1_000) as caller:
         yield caller

@@ -18,16 +18,6 @@ Says = Callable[[Peer, int], None]
 
 
 @pytest_asyncio.fixture
-async def network() -> Network:
-    return Network()
-
-
-@pytest_asyncio.fixture
-async def host(network: Network) -> Host:
-    return network.host()
-
-
-@pytest_asyncio.fixture
 async def caller(host: Host) -> AsyncIterator[Caller]:
     async with calling("10.0.0.1:50051", limit=1_000) as caller:
         yield caller
