@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
-from urllib.parse import quote
+from urllib.parse import quote_plus
 
 import aiohttp
 import stripe
@@ -88,18 +88,18 @@ class StripeProvider:
             "error_on_requires_action": True,
         }
         async with self._asking("confirm", intent_id):
-            path = f"/{quote(intent_id)}/confirm"
+            path = f"/{quote_plus(intent_id)}/confirm"
             return await self._intent("post", path, idempotency_key=key, **wanted)
 
     async def retrieve(self, intent_id: str) -> Intent:
         """See `Provider`."""
         async with self._asking("retrieve", intent_id):
-            return await self._intent("get", f"/{quote(intent_id)}")
+            return await self._intent("get", f"/{quote_plus(intent_id)}")
 
     async def cancel(self, intent_id: str) -> Intent:
         """See `Provider`."""
         async with self._asking("cancel", intent_id):
-            return await self._intent("post", f"/{quote(intent_id)}/cancel")
+            return await self._intent("post", f"/{quote_plus(intent_id)}/cancel")
 
     async def refunds(self, intent_id: str) -> list[Refund]:
         """See `Provider`."""
