@@ -16,8 +16,9 @@ from local.until import until
 from protos.saga.v1 import saga_pb2, saga_pb2_grpc
 
 _AT_ONCE = 250
-_HELD_AT_ONCE, _BEFORE_THEM = 100, 200
-
+_HELD_AT_ONCE = 100
+BEFORE_EACH = 2
+"""Sagas that go before one that is held."""
 
 _LAST = "SELECT 'last', count(*) FROM saga.saga_event WHERE kind = 'STEP_DONE' AND step = 'ship'"
 _LONGEST_S = 60
@@ -26,15 +27,15 @@ _LONGEST_S = 60
 async def hold(coordinator: Coordinator, count: int) -> None:
     """Start so many sagas more; they wait for the answer of their last step when this returns.
 
-    Some go before them that wait for nothing: a participant is trusted with more calls by the
-    answers that it gives while it has many.
+    `BEFORE_EACH` go before each of them and wait for nothing: a participant is trusted with more
+    calls by the answers that it gives while it has many.
 
     Raises:
         LoadFailed: one was refused, or did not get there.
     """
     for first in range(0, count, _HELD_AT_ONCE):  # not faster than they get there
-        await _run_to_the_last_step(coordinator, "bench", _BEFORE_THEM)
         held = min(_HELD_AT_ONCE, count - first)
+        await _run_to_the_last_step(coordinator, "bench", BEFORE_EACH * held)
         await _run_to_the_last_step(coordinator, "bench-held", held)
 
 
