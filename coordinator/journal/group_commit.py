@@ -147,11 +147,12 @@ class GroupCommit:
             self._tell(left, [LeaseLost("the journal was closed")] * len(left))
 
     def _tell(self, group: Sequence[_Waiting], verdicts: Sequence[AppendError | None]) -> None:
-        """Let a group hear its verdicts, all of it in one turn of the loop."""
-        for waiting in group:
+        """Let a group hear its verdicts."""
+        news = []
+        for waiting, verdict in zip(group, verdicts, strict=True):
             waiting.told = True
-        dones = (waiting.done for waiting in group)
-        tell_all(self._loop, list(zip(dones, verdicts, strict=True)))
+            news.append((waiting.done, verdict))
+        tell_all(self._loop, news)
 
     async def _gather(self) -> bool:
         """Wait until there is a group; False when there will be none."""

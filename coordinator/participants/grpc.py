@@ -30,8 +30,7 @@ from coordinator.participants.streams import Streams
 from mesh.errors import read_refusal
 from mesh.rpc.calling import Outcome
 from mesh.rpc.channel import Channel
-from mesh.rpc.headers import Ending
-from mesh.rpc.link import Header
+from mesh.rpc.headers import Ending, Field
 from mesh.step import SAGA_ID, SAGA_NOT_AFTER, SAGA_OUTCOME, SAGA_STEP
 
 log = structlog.get_logger(__name__)
@@ -226,7 +225,7 @@ def _channel(target: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
 
 
-def _metadata(attempt: Attempt, traceparent: str) -> list[Header]:
+def _metadata(attempt: Attempt, traceparent: str) -> list[Field]:
     metadata = [(_SAGA_ID, attempt.saga_id.encode()), (_SAGA_STEP, attempt.step.encode())]
     if attempt.not_after_ms is not None:
         metadata.append((_NOT_AFTER, b"%d" % attempt.not_after_ms))

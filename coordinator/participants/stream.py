@@ -3,8 +3,8 @@
 A call waits in the outbox until the batch before it is written: what comes together, or while a
 batch is being written, travels together; a batch waits for more only when calls come thick. From
 then on it is in flight until its answer comes, its time is up, or the stream ends; whichever is
-first takes it out, so none is answered twice. The answers of one batch are told in one turn of the
-loop.
+first takes it out, so none is answered twice. The answers of one batch are told together
+(`mesh/telling.py`).
 
     outbox ── batch written ──> in flight ── result ─────────────> answered
       │                            ├──────── time is up ─────────> UNKNOWN, DEADLINE_EXCEEDED
@@ -191,9 +191,8 @@ class Stream:
             call_id = result.call_id
             call = self._in_flight.get(call_id)
             if call is not None:
-                heard.append(
-                    (call.answered, _answer(call, result))
-                )  # if that fails it is in flight
+                answer = _answer(call, result)  # if that fails it is in flight
+                heard.append((call.answered, answer))
                 del self._in_flight[call_id]
                 self._deadlines.discard(call_id, call.attempt.timeout_ms)
             elif not 0 < call_id <= self._written_id:

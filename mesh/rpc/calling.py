@@ -16,8 +16,8 @@ import grpc
 import ngh2
 from typing_extensions import override
 
-from mesh.rpc.headers import STATUS, Ending, ending_of
-from mesh.rpc.link import Header, Link
+from mesh.rpc.headers import STATUS, Ending, Field, ending_of
+from mesh.rpc.link import Link
 from mesh.rpc.messages import Inbound, Unreadable, framed
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Call:
     def __init__(
         self,
         channel: Channel,
-        fields: Sequence[Header],
+        fields: Sequence[Field],
         request: bytes,
         ended: Ended,
         *,
@@ -117,7 +117,7 @@ class Call:
 
     # --- what comes by the stream ---------------------------------------------
 
-    def headers(self, fields: Sequence[Header], *, ended: bool) -> None:
+    def headers(self, fields: Sequence[Field], *, ended: bool) -> None:
         """Header fields, and trailers."""
         if ended:
             self._end(_FINE if _OK in fields else ending_of(fields))

@@ -21,8 +21,7 @@ import ngh2
 
 from mesh.rpc.calling import Address, Call, Calling, Ended, Outcome
 from mesh.rpc.deadlines import Deadlines
-from mesh.rpc.headers import CONTENT_TYPE, Ending, timeout_field
-from mesh.rpc.link import Header
+from mesh.rpc.headers import CONTENT_TYPE, Ending, Field, timeout_field
 from mesh.rpc.streaming import Listener, StreamCall
 from mesh.telling import tell_all
 
@@ -50,7 +49,7 @@ class Channel:
         self._target = target
         self._hosts = _hosts(target)
         self._loop = asyncio.get_running_loop()
-        self._heads: dict[str, list[Header]] = {}
+        self._heads: dict[str, list[Field]] = {}
         self._keys = count(1)
         self._calls: dict[int, Call] = {}
         """Those without an outcome, by their keys."""
@@ -72,7 +71,7 @@ class Channel:
         self._closed = False
 
     def call(
-        self, path: str, request: bytes, metadata: Sequence[Header], timeout_ms: int, ended: Ended
+        self, path: str, request: bytes, metadata: Sequence[Field], timeout_ms: int, ended: Ended
     ) -> None:
         """Call /package.Service/Method; `ended` hears the response, or how else it ended, once."""
         head = self._heads.get(path) or self._head(path)
@@ -106,7 +105,7 @@ class Channel:
         self._deadlines.clear()
         self.spread()
 
-    def _head(self, path: str) -> list[Header]:
+    def _head(self, path: str) -> list[Field]:
         head = self._heads[path] = [
             (b":method", b"POST"),
             (b":scheme", b"http"),
@@ -164,7 +163,7 @@ class Channel:
         self._waiting.pop(call.key, None)
 
     def spread(self) -> None:
-        """Let those hear whose calls were concluded, all of them in one turn of the loop."""
+        """Let those hear whose calls were concluded."""
         if self._concluded:
             tell_all(self._loop, self._concluded)
             self._concluded = []

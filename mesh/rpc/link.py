@@ -23,6 +23,8 @@ import structlog
 from msgspec import Struct
 from typing_extensions import override
 
+from mesh.rpc.headers import Field
+
 STREAM_WINDOW = 1 << 20
 """Bytes that a peer may send on a stream beyond those that were accepted."""
 _CONNECTION_WINDOW = (1 << 31) - 1
@@ -54,13 +56,11 @@ _UNHEARD_MS = 1_000 * (_IDLE_SECONDS + _PROBE_SECONDS * _PROBES)
 """And one that vanished, or reads nothing, while something is said to it."""
 _log = structlog.stdlib.get_logger()
 
-Header = tuple[bytes, bytes]
-
 
 class Stream(Protocol):
     """Whoever owns one stream of a connection. Each method is called in the loop's turn."""
 
-    def headers(self, fields: Sequence[Header], *, ended: bool) -> None:
+    def headers(self, fields: Sequence[Field], *, ended: bool) -> None:
         """The peer's header fields or trailers; `ended` when it says nothing more."""
 
     def data(self, data: bytes, *, ended: bool) -> None:

@@ -20,13 +20,14 @@ import structlog
 from mesh.rpc.headers import (
     CONTENT_TYPE,
     Ending,
+    Field,
     Metadata,
     fields_of,
     metadata_of,
     seconds_of,
     trailers_of,
 )
-from mesh.rpc.link import Header, Link
+from mesh.rpc.link import Link
 from mesh.rpc.messages import Inbound, Unreadable, framed
 from mesh.rpc.method import Ended, Method, StreamOver
 
@@ -57,7 +58,7 @@ class Context:
         link: Link,
         stream_id: int,
         method: Method,
-        fields: Sequence[Header],
+        fields: Sequence[Field],
         *,
         limit: int,
         cut_off: set[asyncio.Task[None]],
@@ -144,7 +145,7 @@ class Context:
 
     # --- what comes by the stream ---------------------------------------------
 
-    def headers(self, _: Sequence[Header], *, ended: bool) -> None:
+    def headers(self, _: Sequence[Field], *, ended: bool) -> None:
         """Trailers of the client's, which mean nothing."""
         self._received((), ended=ended)
 

@@ -12,8 +12,8 @@ import ngh2
 from msgspec import Struct
 from typing_extensions import override
 
-from mesh.rpc.headers import CONTENT_TYPE, Ending, trailers_of
-from mesh.rpc.link import Header, Link
+from mesh.rpc.headers import CONTENT_TYPE, Ending, Field, trailers_of
+from mesh.rpc.link import Link
 from mesh.rpc.method import Method
 from mesh.rpc.served import ANSWER, Context
 
@@ -33,7 +33,7 @@ _TOO_LARGE = Ending(grpc.StatusCode.RESOURCE_EXHAUSTED, "metadata of more than 1
 _ENCODINGS = (None, b"identity", b"gzip")
 _COMPRESSED = Ending(grpc.StatusCode.UNIMPLEMENTED, "compressed otherwise than by gzip")
 _UNREADABLE = Ending(grpc.StatusCode.INTERNAL, "grpc-timeout is not readable")
-_NO_GRPC: list[Header] = [(b":status", b"415"), (b"accept", CONTENT_TYPE)]
+_NO_GRPC: list[Field] = [(b":status", b"415"), (b"accept", CONTENT_TYPE)]
 
 
 class _Port(Struct):
@@ -202,12 +202,12 @@ class _Serving(Link):
         if event.end_stream:
             context.headers((), ended=True)
 
-    def _refuse(self, stream_id: int, headers: Sequence[Header]) -> None:
+    def _refuse(self, stream_id: int, headers: Sequence[Field]) -> None:
         with suppress(ngh2.NGH2Error):  # the client has given it up
             self.h2.send_response(stream_id, headers, end_stream=True)
         self.speak()
 
 
-def _headers_of(ending: Ending) -> list[Header]:
+def _headers_of(ending: Ending) -> list[Field]:
     """An answer without a message."""
     return [*ANSWER, *trailers_of(ending)]

@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import grpc
 import ngh2
 
 from mesh.rpc.calling import LOST, NO_STATUS, reset_by_peer
-from mesh.rpc.headers import Ending, ending_of
-from mesh.rpc.link import Header, Link
+from mesh.rpc.headers import Ending, Field, ending_of
+from mesh.rpc.link import Link
 from mesh.rpc.messages import Inbound, Unreadable, framed
 
 if TYPE_CHECKING:
     from mesh.rpc.channel import Channel
-
-_GIVEN_UP = Ending(grpc.StatusCode.CANCELLED, "given up")
 
 
 class Listener(Protocol):
@@ -44,7 +41,7 @@ class StreamCall:
     """Such a call, on its way or waiting for a connection."""
 
     def __init__(
-        self, channel: Channel, fields: Sequence[Header], listener: Listener, *, key: int
+        self, channel: Channel, fields: Sequence[Field], listener: Listener, *, key: int
     ) -> None:
         self.key = key
         self.tries = 0
@@ -97,7 +94,7 @@ class StreamCall:
 
     # --- what comes by the stream ---------------------------------------------
 
-    def headers(self, fields: Sequence[Header], *, ended: bool) -> None:
+    def headers(self, fields: Sequence[Field], *, ended: bool) -> None:
         """Header fields, and trailers."""
         if ended:
             self._end(ending_of(fields))
